@@ -1,0 +1,138 @@
+"""Every error that Centavo raises on purpose.
+
+The class name is the fact, the docstring the message, the fields identify the row::
+
+    CentavoError
+    ├── Rejected            this input can't be done: park it, or tell the caller
+    │   ├── EnvelopeMalformed, EventMalformed
+    │   ├── NotFound        TenantNotFound, CustomerNotFound, PlanNotFound, WalletNotFound, ParkedNotFound
+    │   ├── Conflict        AlreadyExists, IdempotencyConflict
+    │   └── CatalogueMalformed
+    ├── Unavailable         the world is away: wait and try again
+    │   └── DatabaseUnavailable, BrokerUnavailable, EnvelopeBusy, CollectingUnavailable
+    ├── Stopping            the process was asked to stop while it waited
+    └── BrokenInvariant     something that can't be true is: stop and page
+"""
+
+from typing import ClassVar
+
+
+class CentavoError(Exception):
+    """Something went wrong in Centavo."""
+
+    def __init__(self, detail: str = "", **fields: object) -> None:
+        self.detail = detail
+        self.fields = fields
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        message = (self.__doc__ or "").strip().splitlines()[0]
+        named = ", ".join(f"{name}={value!r}" for name, value in self.fields.items())
+        parts = [part for part in (self.detail or message, f"({named})" if named else "") if part]
+        return " ".join(parts)
+
+
+class Rejected(CentavoError):
+    """This input can't be accepted."""
+
+    code: ClassVar[str] = "rejected"
+
+
+class EnvelopeMalformed(Rejected):
+    """This is not an envelope of usage events."""
+
+    code = "envelope_malformed"
+
+
+class EventMalformed(Rejected):
+    """This is not a usage event."""
+
+    code = "event_malformed"
+
+
+class CatalogueMalformed(Rejected):
+    """This file is not a catalogue."""
+
+    code = "catalogue_malformed"
+
+
+class NotFound(Rejected):
+    """There is no such thing."""
+
+    code = "not_found"
+
+
+class TenantNotFound(NotFound):
+    """There is no such tenant; create it with `centavo tenants create`."""
+
+    code = "unknown_tenant"
+
+
+class CustomerNotFound(NotFound):
+    """There is no such customer; create it with `centavo customers create`."""
+
+    code = "unknown_customer"
+
+
+class PlanNotFound(NotFound):
+    """There is no such plan; `centavo plans list` shows what there is."""
+
+    code = "unknown_plan"
+
+
+class WalletNotFound(NotFound):
+    """The customer has no wallet in this currency."""
+
+    code = "unknown_wallet"
+
+
+class ParkedNotFound(NotFound):
+    """Nothing is parked under this id; `centavo parked list` shows what is."""
+
+    code = "unknown_parked"
+
+
+class Conflict(Rejected):
+    """This contradicts what is already recorded."""
+
+    code = "conflict"
+
+
+class AlreadyExists(Conflict):
+    """This exists already, with other values."""
+
+    code = "already_exists"
+
+
+class IdempotencyConflict(Conflict):
+    """This idempotency key was used before, for something else."""
+
+    code = "idempotency_conflict"
+
+
+class Unavailable(CentavoError):
+    """Something outside is away for now."""
+
+
+class DatabaseUnavailable(Unavailable):
+    """Postgres can't be reached, or can't do this now."""
+
+
+class EnvelopeBusy(Unavailable):
+    """Another worker is at this envelope now."""
+
+
+class BrokerUnavailable(Unavailable):
+    """The message broker can't be reached."""
+
+
+class CollectingUnavailable(Unavailable):
+    """Stripe can't be reached, or its answer is unknown."""
+
+
+class Stopping(CentavoError):
+    """The process was asked to stop while it waited."""
+
+
+class BrokenInvariant(CentavoError):
+    """Something that can't be true is: stop, and look before anything else is charged."""

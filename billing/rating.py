@@ -1,0 +1,129 @@
+"""From an event to what it costs: every line with its price, or the reason why it is parked."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+from billing.money import ZERO, written
+from billing.plans import Plan
+from billing.prices import Price, PriceBook, cost_of
+from centavo import Item, UsageEvent
+
+TOKEN = "token"  # noqa: S105 - a unit, not a secret
+
+
+class ParkReason(StrEnum):
+    """Why something is parked. The words are API: they are stored, listed and alerted on."""
+
+    EVENT_MALFORMED = "event_malformed"
+    ENVELOPE_MALFORMED = "envelope_malformed"
+    MESSAGE_UNREADABLE = "message_unreadable"
+    TASK_UNKNOWN = "task_unknown"
+    UNKNOWN_TENANT = "unknown_tenant"
+    UNKNOWN_CUSTOMER = "unknown_customer"
+    KEY_CONFLICT = "key_conflict"
+    UNPRICED = "unpriced"
+    CURRENCY_MISMATCH = "currency_mismatch"
+    MIXED_CURRENCIES = "mixed_currencies"
+    IMPLAUSIBLE = "implausible"
+    TOO_OLD = "too_old"
+    KILLS_WORKER = "kills_worker"
+    UNRECORDABLE = "unrecordable"
+
+
+@dataclass(frozen=True, slots=True)
+class Parking:
+    """A well-formed input that can't be charged now: the reason, and a sentence for a person."""
+
+    reason: ParkReason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One item with what it costs; no price where the plan covers it."""
+
+    item: Item
+    price: Price | None
+    cost: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """What an event costs. `currency` is None when nothing is to be debited."""
+
+    lines: tuple[Line, ...]
+    tokens: int
+    cost: Decimal
+    currency: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What is plausible: how much of a unit in one item, how far ahead, how long ago."""
+
+    quantity_max: Decimal = Decimal(100_000_000)
+    ahead_max: timedelta = timedelta(hours=1)
+    age_max: timedelta = timedelta(days=35)
+
+
+def implausible(event: UsageEvent, now: datetime, bounds: Bounds) -> Parking | None:
+    """Why a person should look at this event before it is charged, if anything."""
+    if event.occurred_at > now + bounds.ahead_max:
+        return Parking(
+            ParkReason.IMPLAUSIBLE,
+            f"occurred_at {event.occurred_at.isoformat()} is more than {bounds.ahead_max} ahead of now",
+        )
+    if event.occurred_at < now - bounds.age_max:
+        return Parking(
+            ParkReason.TOO_OLD,
+            f"occurred_at {event.occurred_at.isoformat()} is older than {bounds.age_max.days} days",
+        )
+    for number, item in enumerate(event.items):
+        if item.quantity > bounds.quantity_max:
+            return Parking(
+                ParkReason.IMPLAUSIBLE,
+                f"items[{number}].quantity {written(item.quantity)} is above {written(bounds.quantity_max)}",
+            )
+        if item.unit == TOKEN and item.quantity != int(item.quantity):
+            return Parking(
+                ParkReason.IMPLAUSIBLE,
+                f"items[{number}].quantity {written(item.quantity)}: tokens are counted whole",
+            )
+    return None
+
+
+def rate(event: UsageEvent, plan: Plan, currencies: Collection[str], book: PriceBook) -> Rated | Parking:
+    """What an event costs on a plan, for a customer who has wallets in `currencies`.
+
+    Tokens on a plan with tiers are covered by fee and tiers and need no price. Every other item needs one,
+    in a currency that the customer has a wallet in; one event is paid from one wallet. A ladder that adds up
+    over the period is rated from zero here, and again under the customer's lock.
+    """
+    lines: list[Line] = []
+    currency: str | None = None
+    tokens = 0
+    for number, item in enumerate(event.items):
+        if item.unit == TOKEN:
+            tokens += int(item.quantity)
+            if plan.tier_size is not None:
+                lines.append(Line(item, None, ZERO))
+                continue
+        product = (item.category, item.provider, item.model, item.unit)
+        price = book.find(event.tenant_id, product, event.occurred_at)
+        if price is None:
+            return Parking(ParkReason.UNPRICED, f"items[{number}] {'/'.join(product)} has no price at its time")
+        if currency is not None and price.currency != currency:
+            return Parking(ParkReason.MIXED_CURRENCIES, f"its prices are in {currency} and in {price.currency}")
+        currency = price.currency
+        lines.append(Line(item, price, cost_of(price, item.quantity)))
+    if currency is not None and currency not in currencies:
+        return Parking(ParkReason.CURRENCY_MISMATCH, f"priced in {currency}; the customer has no such wallet")
+    return Rated(tuple(lines), tokens, total(lines), currency)
+
+
+def total(lines: Collection[Line]) -> Decimal:
+    """The cost of all lines; a sum, never rounded again."""
+    return sum((line.cost for line in lines), ZERO)

@@ -1,0 +1,5 @@
+"""`python -m cli`, for those who run from a checkout."""
+
+from cli.main import main
+
+main()

@@ -1,0 +1,57 @@
+"""Named points at which a test may end the process, as a crash would. Off unless `CENTAVO_FAULT_DIR` is set.
+
+A file `POINT.N` in that directory makes the process that reaches POINT kill itself, once per file; a file
+`POINT` does so every time. `poison.event` holds a key: the process that rates an event of that key dies.
+Production refuses the setting.
+"""
+
+import os
+import signal
+from pathlib import Path
+
+from billing.errors import CentavoError
+from config.settings import settings
+
+
+class FaultsRefused(CentavoError):
+    """Fault points can't be armed in production; unset CENTAVO_FAULT_DIR."""
+
+
+def directory() -> Path | None:
+    """Where faults are armed, or None. Raises `FaultsRefused` in production."""
+    armed = settings().fault_dir
+    if armed is not None and settings().environment == "production":
+        raise FaultsRefused
+    return armed
+
+
+def reached(point: str) -> None:
+    """Die here, if a test has armed this point."""
+    armed = directory()
+    if armed is None:
+        return
+    if (armed / point).exists():
+        _die()
+    for once in sorted(armed.glob(f"{point}.*")):
+        try:
+            once.unlink()
+        except FileNotFoundError:
+            continue
+        _die()
+
+
+def poisonous(key: str) -> None:
+    """Die if this is the event that a test has declared poison."""
+    armed = directory()
+    if armed is None:
+        return
+    try:
+        poison = (armed / "poison.event").read_text()
+    except FileNotFoundError:
+        return
+    if key == poison.strip():
+        _die()
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,115 @@
+"""Settings: `CENTAVO_*` variables, else the running sandbox in `.centavo/`, else the defaults here."""
+
+import json
+import os
+from datetime import timedelta
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from billing.errors import CentavoError
+from billing.rating import Bounds
+
+STATE_FILE = "state.json"
+SANDBOX_SAYS = ("database_url", "broker_url", "stripe_api_base")
+#: The Stripe double takes any test key.
+SANDBOX_STRIPE_KEY = "sk_test_sandbox"
+
+
+class SettingsMissing(CentavoError):
+    """A setting that this command needs is not there."""
+
+
+class Settings(BaseSettings):
+    """Everything that a deployment decides. Names are API: `database_url` is `CENTAVO_DATABASE_URL`."""
+
+    model_config = SettingsConfigDict(env_prefix="CENTAVO_", extra="ignore", frozen=True)
+
+    environment: Literal["production", "staging", "sandbox"] = "production"
+    home: Path = Path(".centavo")
+    database_url: SecretStr | None = None
+    broker_url: SecretStr | None = None
+    stripe_secret_key: SecretStr | None = None
+    stripe_api_base: str | None = None
+
+    usage_queue: str = "usage"
+    payments_queue: str = "payments"
+    ticks_queue: str = "ticks"
+    visibility_timeout_seconds: int = Field(default=300, ge=1, le=3600)
+    envelope_slice_events: int = Field(default=500, ge=1, le=5000)
+    envelope_bytes_max: int = Field(default=64 * 1024 * 1024, ge=1024)
+
+    quantity_max: Decimal = Field(default=Decimal(100_000_000), gt=0)
+    ahead_seconds_max: int = Field(default=3600, ge=0)
+    age_days_max: int = Field(default=35, ge=1, le=366)
+
+    payments_per_second: int = Field(default=20, ge=1, le=100)
+    sweep_seconds: float = Field(default=2.0, gt=0)
+    payment_lease_seconds: int = Field(default=120, ge=10)
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    health_dir: Path | None = None
+    fault_dir: Path | None = None
+
+    @field_validator("stripe_api_base", "health_dir", "fault_dir", mode="before")
+    @classmethod
+    def _empty_is_absent(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @property
+    def bounds(self) -> Bounds:
+        return Bounds(self.quantity_max, timedelta(seconds=self.ahead_seconds_max), timedelta(days=self.age_days_max))
+
+    def required(self, name: Literal["database_url", "broker_url", "stripe_secret_key"]) -> str:
+        """The value of a setting that has no default, or an error that says how to give one."""
+        value: SecretStr | None = getattr(self, name)
+        if value is None:
+            raise SettingsMissing(
+                f"CENTAVO_{name.upper()} is not set and no sandbox runs in {self.home}/; "
+                "set it, or start a sandbox with `centavo up`"
+            )
+        return value.get_secret_value()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, _SandboxSource(settings_cls)
+
+
+class _SandboxSource(PydanticBaseSettingsSource):
+    """Where the sandbox that runs in the home directory says it is."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        del field
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        path = Path(os.environ.get("CENTAVO_HOME", ".centavo")) / STATE_FILE
+        try:
+            state = json.loads(path.read_text())
+            found = {name: state[name] for name in SANDBOX_SAYS}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+        return {"environment": "sandbox", "stripe_secret_key": SANDBOX_STRIPE_KEY, **found}
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()
+
+
+def process_environment() -> dict[str, str]:
+    """A copy of the environment, for a child process that gets some settings of its own."""
+    return dict(os.environ)

@@ -1,0 +1,42 @@
+"""Bring a database to the newest schema, with Alembic."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from db.session import make_engine
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def migrate(database_url: str) -> str:
+    """Run every migration that is missing, in order; the revision that the database then has."""
+    command.upgrade(_config(database_url), "head")
+    return head()
+
+
+def head() -> str:
+    """The newest revision there is."""
+    newest = ScriptDirectory.from_config(_config("")).get_current_head()
+    assert newest is not None
+    return newest
+
+
+def current(database_url: str) -> str | None:
+    """The revision that a database has, or None for an empty one."""
+    engine = make_engine(database_url, limits=False)
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    finally:
+        engine.dispose()
+
+
+def _config(database_url: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["database_url"] = database_url
+    return config

@@ -1,0 +1,103 @@
+"""Periods and their counters. Whoever changes them holds the customer's wallets first."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple, cast
+
+from db.session import Connection
+
+
+class NewPeriod(NamedTuple):
+    """A period to begin."""
+
+    tenant_id: str
+    customer_id: str
+    starts_at: datetime
+    ends_at: datetime
+    plan_id: str
+    plan_version: int
+
+
+class Counted(NamedTuple):
+    """What one transaction adds to a period."""
+
+    tenant_id: str
+    customer_id: str
+    starts_at: datetime
+    tokens: int
+    events: int
+
+
+class PeriodTotals(NamedTuple):
+    """A period's counters after the addition."""
+
+    tenant_id: str
+    customer_id: str
+    starts_at: datetime
+    tokens: int
+    tiers_reached: int
+
+
+_BEGIN = """
+INSERT INTO periods (tenant_id, customer_id, starts_at, ends_at, plan_id, plan_version)
+SELECT * FROM unnest(%b::text[], %b::text[], %b::timestamptz[], %b::timestamptz[], %b::text[], %b::int[])
+    AS p(tenant_id, customer_id, starts_at, ends_at, plan_id, plan_version)
+ORDER BY p.tenant_id, p.customer_id, p.starts_at
+ON CONFLICT (tenant_id, customer_id, starts_at) DO NOTHING
+"""
+
+_COUNT = """
+UPDATE periods p
+SET tokens = p.tokens + d.tokens, events = p.events + d.events
+FROM unnest(%b::text[], %b::text[], %b::timestamptz[], %b::bigint[], %b::bigint[])
+    AS d(tenant_id, customer_id, starts_at, tokens, events)
+WHERE p.tenant_id = d.tenant_id AND p.customer_id = d.customer_id AND p.starts_at = d.starts_at
+    AND p.closed_at IS NULL
+RETURNING p.tenant_id, p.customer_id, p.starts_at, p.tokens, p.tiers_reached
+"""
+
+_REACHED = """
+UPDATE periods p
+SET tiers_reached = r.tiers_reached
+FROM unnest(%b::text[], %b::text[], %b::timestamptz[], %b::int[])
+    AS r(tenant_id, customer_id, starts_at, tiers_reached)
+WHERE p.tenant_id = r.tenant_id AND p.customer_id = r.customer_id AND p.starts_at = r.starts_at
+"""
+
+_CLIMB = """
+INSERT INTO period_quantities AS q (
+    tenant_id, customer_id, period_start, category, provider, model, unit, quantity)
+SELECT * FROM unnest(%b::text[], %b::text[], %b::timestamptz[], %b::text[], %b::text[], %b::text[], %b::text[],
+    %b::numeric[]) AS c(tenant_id, customer_id, period_start, category, provider, model, unit, quantity)
+ORDER BY 1, 2, 3, 4, 5, 6, 7
+ON CONFLICT (tenant_id, customer_id, period_start, category, provider, model, unit)
+DO UPDATE SET quantity = q.quantity + excluded.quantity
+RETURNING q.tenant_id, q.customer_id, q.period_start, q.category, q.provider, q.model, q.unit, q.quantity
+"""
+
+Climb = tuple[str, str, datetime, str, str, str, str]
+"""tenant, customer, start of the period, category, provider, model, unit"""
+
+
+def begin(connection: Connection, periods: Sequence[NewPeriod]) -> None:
+    """Begin periods that are not there yet. The exclusion constraint refuses any overlap."""
+    connection.execute(_BEGIN, [list(column) for column in zip(*periods, strict=True)])
+
+
+def count(connection: Connection, counted: Sequence[Counted]) -> list[PeriodTotals]:
+    """Add to the counters of open periods; the totals after it. A closed period is left out of the answer."""
+    rows = connection.execute(_COUNT, [list(column) for column in zip(*counted, strict=True)], binary=True)
+    return [PeriodTotals._make(cast("Any", row)) for row in rows.fetchall()]
+
+
+def reach(connection: Connection, reached: Sequence[tuple[str, str, datetime, int]]) -> None:
+    """Set how many tiers periods have reached: (tenant, customer, start, tiers)."""
+    connection.execute(_REACHED, [list(column) for column in zip(*reached, strict=True)])
+
+
+def climb(connection: Connection, quantities: dict[Climb, Decimal]) -> dict[Climb, Decimal]:
+    """Add quantities to the ladders of periods; the totals after it. Locks the counters, in order."""
+    columns = [*zip(*quantities, strict=True), tuple(quantities.values())]
+    rows = connection.execute(_CLIMB, [list(column) for column in columns], binary=True)
+    return {cast("Climb", row[:7]): cast("Decimal", row[7]) for row in rows}

@@ -1,0 +1,164 @@
+"""Connections and transactions. The only place that commits.
+
+A transaction is a function of a psycopg connection: it may run again when Postgres asks for that (deadlock,
+serialisation, a lock that took too long), so it must have no effect but on rows.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TypeVar
+
+import psycopg
+from psycopg import errors
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from billing.errors import DatabaseUnavailable
+from config.settings import settings
+
+Connection = psycopg.Connection[tuple[object, ...]]
+T = TypeVar("T")
+
+#: A statement, a lock or an idle transaction that takes longer is given up, and the transaction runs again.
+LIMITS = {
+    "statement_timeout": "10s",
+    "lock_timeout": "2s",
+    "idle_in_transaction_session_timeout": "15s",
+    "transaction_timeout": "30s",
+    "timezone": "UTC",
+}
+TRIES = 6
+
+
+class Stale(Exception):
+    """What was read before the lock no longer holds: run the transaction again."""
+
+
+_AGAIN = (errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable, Stale)
+
+#: Not our mistake and not the input's: Postgres, the disk or the way to it. Waiting is right.
+_AWAY = (
+    psycopg.OperationalError,
+    errors.ReadOnlySqlTransaction,
+    errors.InsufficientResources,
+    errors.OperatorIntervention,
+    errors.SystemError,
+    # A table or a right that is not there yet: a migration that has not run. Parking would be wrong.
+    errors.UndefinedTable,
+    errors.UndefinedColumn,
+    errors.UndefinedFunction,
+    errors.InsufficientPrivilege,
+)
+
+
+@lru_cache(maxsize=1)
+def engine() -> Engine:
+    """This process's connections: one, and a second for a look beside it."""
+    return make_engine(settings().required("database_url"))
+
+
+def make_engine(url: str, *, limits: bool = True) -> Engine:
+    """An engine for a `postgresql://` URL, with the time limits of the usage path unless told otherwise."""
+    chosen = LIMITS if limits else {"timezone": "UTC"}
+    options = " ".join(f"-c {name}={value}" for name, value in chosen.items())
+    return create_engine(
+        url.replace("postgresql://", "postgresql+psycopg://", 1),
+        poolclass=QueuePool,
+        pool_size=1,
+        max_overflow=1,
+        connect_args={
+            "options": options,
+            "connect_timeout": 5,
+            "tcp_user_timeout": 15_000,
+            "target_session_attrs": "read-write",
+            "prepare_threshold": 1,
+            "application_name": "centavo",
+        },
+    )
+
+
+def forget() -> None:
+    """After a fork: the parent's connections are not ours, and are not closed either."""
+    if engine.cache_info().currsize:
+        engine().dispose(close=False)
+        engine.cache_clear()
+
+
+def close() -> None:
+    """Close this process's connections."""
+    if engine.cache_info().currsize:
+        engine().dispose()
+        engine.cache_clear()
+
+
+@contextmanager
+def transaction() -> Iterator[Connection]:
+    """One transaction on one connection: commits at the end, or rolls back and raises.
+
+    Raises `DatabaseUnavailable` when Postgres is away or can't work; then nothing was kept, or, when the
+    connection broke during the commit itself, perhaps everything: whoever retries must be idempotent.
+    """
+    try:
+        with engine().connect() as pooled:
+            connection = pooled.connection.driver_connection
+            assert connection is not None
+            try:
+                yield connection
+                pooled.connection.commit()
+            except BaseException:
+                if connection.closed or connection.pgconn.transaction_status != psycopg.pq.TransactionStatus.INTRANS:
+                    _roll_back(connection)
+                else:
+                    connection.rollback()
+                raise
+    except _AGAIN:
+        raise
+    except _AWAY as error:
+        _drop_connections()
+        raise DatabaseUnavailable(_said(error)) from error
+    except DBAPIError as error:
+        _drop_connections()
+        raise DatabaseUnavailable(_said(error)) from error
+
+
+def in_transaction(work: Callable[[Connection], T]) -> T:
+    """Run `work` in a transaction, again if Postgres asks for it, a bounded number of times.
+
+    Raises `DatabaseUnavailable` when it still can't: the caller waits, as for any other outage.
+    """
+    retrying = Retrying(
+        retry=retry_if_exception_type(_AGAIN),
+        stop=stop_after_attempt(TRIES),
+        wait=wait_random_exponential(multiplier=0.02, max=1),
+        reraise=True,
+    )
+    try:
+        result: T = retrying(_once, work)
+    except _AGAIN as error:
+        raise DatabaseUnavailable(f"gave up after {TRIES} tries: {_said(error)}") from error
+    return result
+
+
+def _once(work: Callable[[Connection], T]) -> T:
+    with transaction() as connection:
+        return work(connection)
+
+
+def _roll_back(connection: Connection) -> None:
+    if not connection.closed:
+        try:
+            connection.rollback()
+        except psycopg.Error:
+            connection.close()
+
+
+def _drop_connections() -> None:
+    """A server that went away leaves broken connections behind: start from none."""
+    engine().dispose()
+
+
+def _said(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,149 @@
+"""Wallets and their ledger. The wallet rows of a customer are the customer's lock."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple, cast
+from uuid import UUID
+
+from db.session import Connection
+
+
+class WalletRow(NamedTuple):
+    """A wallet under lock."""
+
+    tenant_id: str
+    wallet_id: int
+    customer_id: str
+    currency: str
+    balance: Decimal
+    reserved: Decimal
+    last_seq: int
+
+
+class EntryRow(NamedTuple):
+    """A ledger entry of usage; the constants of the kind are in the statement."""
+
+    tenant_id: str
+    wallet_id: int
+    seq: int
+    amount: Decimal
+    balance_after: Decimal
+    event_key: str
+    occurred_at: datetime
+
+
+class SpentRow(NamedTuple):
+    """How a wallet stands after usage was debited; `spent` is positive."""
+
+    tenant_id: str
+    wallet_id: int
+    last_seq: int
+    spent: Decimal
+
+
+class Entry(NamedTuple):
+    """One ledger entry of any kind."""
+
+    tenant_id: str
+    wallet_id: int
+    seq: int
+    amount: Decimal
+    balance_after: Decimal
+    kind: str
+    contra: str
+    reason: str | None
+    event_key: str | None
+    payment_id: UUID | None
+    idempotency_key: str | None
+    occurred_at: datetime
+    recorded_at: datetime
+
+
+_WALLET_COLUMNS = "w.tenant_id, w.wallet_id, w.customer_id, w.currency, w.balance, w.reserved, w.last_seq"
+
+_LOCK = f"""
+SELECT {_WALLET_COLUMNS}
+FROM unnest(%b::text[], %b::bigint[]) AS asked(tenant_id, wallet_id)
+JOIN wallets w ON w.tenant_id = asked.tenant_id AND w.wallet_id = asked.wallet_id
+ORDER BY w.tenant_id, w.wallet_id
+FOR NO KEY UPDATE OF w
+"""  # noqa: S608 - column names of ours, no input
+
+_LOCK_OF_CUSTOMER = f"""
+SELECT {_WALLET_COLUMNS} FROM wallets w
+WHERE w.tenant_id = %s AND w.customer_id = %s
+ORDER BY w.tenant_id, w.wallet_id
+FOR NO KEY UPDATE
+"""  # noqa: S608 - column names of ours, no input
+
+_USAGE_ENTRIES = """
+INSERT INTO ledger_entries (
+    tenant_id, wallet_id, seq, amount, balance_after, event_key, occurred_at, kind, contra, recorded_at)
+SELECT e.tenant_id, e.wallet_id, e.seq, e.amount, e.balance_after, e.event_key, e.occurred_at,
+    'usage', 'revenue:usage', %b
+FROM unnest(%b::text[], %b::bigint[], %b::bigint[], %b::numeric[], %b::numeric[], %b::text[], %b::timestamptz[])
+    AS e(tenant_id, wallet_id, seq, amount, balance_after, event_key, occurred_at)
+"""
+
+_SPEND = """
+UPDATE wallets w
+SET balance = w.balance - s.spent, used_total = w.used_total + s.spent, last_seq = s.last_seq
+FROM unnest(%b::text[], %b::bigint[], %b::bigint[], %b::numeric[]) AS s(tenant_id, wallet_id, last_seq, spent)
+WHERE w.tenant_id = s.tenant_id AND w.wallet_id = s.wallet_id
+"""
+
+_ENTRY = """
+INSERT INTO ledger_entries (
+    tenant_id, wallet_id, seq, amount, balance_after, kind, contra, reason, event_key, payment_id,
+    idempotency_key, occurred_at, recorded_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+"""
+
+_RECEIVE = """
+UPDATE wallets
+SET balance = balance + %(amount)s, received_total = received_total + %(amount)s, last_seq = %(seq)s
+WHERE tenant_id = %(tenant_id)s AND wallet_id = %(wallet_id)s
+"""
+
+_ENTRY_BY_KEY = """
+SELECT e.amount, e.balance_after, e.kind, e.reason, w.customer_id, w.currency
+FROM ledger_entries e JOIN wallets w ON w.tenant_id = e.tenant_id AND w.wallet_id = e.wallet_id
+WHERE e.tenant_id = %s AND e.idempotency_key = %s
+"""
+
+
+def lock(connection: Connection, wallet_keys: Sequence[tuple[str, int]]) -> list[WalletRow]:
+    """The wallets of these (tenant, wallet), locked FOR NO KEY UPDATE in the order of the primary key."""
+    tenant_ids, wallet_ids = zip(*wallet_keys, strict=True)
+    rows = connection.execute(_LOCK, (list(tenant_ids), list(wallet_ids)), binary=True)
+    return [WalletRow._make(cast("Any", row)) for row in rows.fetchall()]
+
+
+def lock_of_customer(connection: Connection, tenant_id: str, customer_id: str) -> list[WalletRow]:
+    """All wallets of one customer, locked in order."""
+    rows = connection.execute(_LOCK_OF_CUSTOMER, (tenant_id, customer_id))
+    return [WalletRow._make(cast("Any", row)) for row in rows.fetchall()]
+
+
+def debit_usage(connection: Connection, entries: Sequence[EntryRow], spent: Sequence[SpentRow], now: datetime) -> None:
+    """Write the entries of usage and the wallets after them. The caller holds the wallets' locks."""
+    connection.execute(_USAGE_ENTRIES, (now, *(list(column) for column in zip(*entries, strict=True))))
+    connection.execute(_SPEND, [list(column) for column in zip(*spent, strict=True)])
+
+
+def receive(connection: Connection, entry: Entry) -> None:
+    """Write one entry that adds value, and the wallet after it. The caller holds the wallet's lock."""
+    connection.execute(_ENTRY, entry)
+    connection.execute(
+        _RECEIVE,
+        {"amount": entry.amount, "seq": entry.seq, "tenant_id": entry.tenant_id, "wallet_id": entry.wallet_id},
+    )
+
+
+def entry_by_idempotency_key(
+    connection: Connection, tenant_id: str, idempotency_key: str
+) -> tuple[Decimal, Decimal, str, str | None, str, str] | None:
+    """(amount, balance after, kind, reason, customer, currency) written under a caller's key, or None."""
+    row = connection.execute(_ENTRY_BY_KEY, (tenant_id, idempotency_key)).fetchone()
+    return cast("tuple[Decimal, Decimal, str, str | None, str, str] | None", row)

@@ -1,0 +1,197 @@
+"""What Centavo asks of whoever moves the money, in its own words.
+
+No type of Stripe's library is named here, so that services and tests speak of intents, cards and
+declines without importing it. Amounts are integer minor units; currencies are ISO codes in capitals
+(`BRL`); times carry a zone.
+
+A definite decline is a *value*: it is an answer, and the dunning schedule decides what follows. The errors
+are the cases that answer nothing::
+
+    Unavailable
+    ├── GatewayUnavailable      no answer, or none yet: same key, same parameters, later
+    └── GatewayMisconfigured    our key is refused: stop collecting, tell a person
+    Rejected
+    └── GatewayRejected         our request is wrong: a bug of ours
+        └── GatewayKeyReused    an idempotency key came back with other parameters
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from billing.errors import Rejected, Unavailable
+
+#: The body of a call, as JSON: store it before the call, and send the same again after a crash.
+Parameters = dict[str, Any]
+
+
+class GatewayUnavailable(Unavailable):
+    """Stripe did not answer, or not with an outcome.
+
+    `reason` is one of `connection`, `rate_limited`, `in_progress` (the same key is being executed, or the
+    object is locked) and `server_error`. `may_have_executed` is False only if no try of this call can have
+    reached execution; otherwise the outcome is unknown: retrieve, or repeat with the same key.
+    """
+
+    def __init__(self, detail: str, *, reason: str, may_have_executed: bool) -> None:
+        self.reason = reason
+        self.may_have_executed = may_have_executed
+        super().__init__(detail, reason=reason, may_have_executed=may_have_executed)
+
+
+class GatewayMisconfigured(Unavailable):
+    """Stripe refuses our key; nothing can be collected until it is put right."""
+
+
+class GatewayRejected(Rejected):
+    """Stripe refuses this request as wrong; repeating it can't help."""
+
+    code = "gateway_rejected"
+
+    def __init__(self, message: str, *, stripe_code: str | None, param: str | None) -> None:
+        self.message = message
+        self.stripe_code = stripe_code
+        self.param = param
+        super().__init__(message, stripe_code=stripe_code, param=param)
+
+
+class GatewayKeyReused(GatewayRejected):
+    """An idempotency key was sent again with other parameters: retrieve the intent, and find the bug."""
+
+    code = "gateway_key_reused"
+
+
+@dataclass(frozen=True, slots=True)
+class Decline:
+    """Why a card was not charged, as Stripe tells it. `payments.classify` says what it means for us."""
+
+    code: str | None
+    decline_code: str | None = None
+    advice_code: str | None = None
+    network_advice_code: str | None = None
+    outcome_reason: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IntentSnapshot:
+    """A PaymentIntent as it stood at one moment.
+
+    `status` is one of Stripe's: succeeded, processing, requires_payment_method, requires_confirmation,
+    requires_action, requires_capture, canceled. `decline` is the last one, while Stripe remembers it.
+    `payment_id` and `environment` come from the metadata and are None on an intent that isn't ours.
+    """
+
+    stripe_payment_intent_id: str
+    status: str
+    amount_minor: int
+    currency: str
+    latest_charge_id: str | None
+    decline: Decline | None
+    payment_id: UUID | None
+    environment: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class IntentRequest:
+    """What an intent is created from. `tier` is 0 for a payment that isn't a tier's."""
+
+    payment_id: UUID
+    amount_minor: int
+    currency: str
+    stripe_customer_id: str
+    statement_descriptor_suffix: str
+    description: str
+    kind: str
+    period: str
+    tier: int
+    environment: str
+
+
+def create_parameters(request: IntentRequest) -> Parameters:
+    """The exact body that creates an unconfirmed intent, cards only.
+
+    Unconfirmed, because an intent succeeds at most once: that holds for ever, while Stripe remembers an
+    idempotency key for a day. Only the descriptor's suffix is sent: cards refuse a whole one.
+    """
+    return {
+        "amount": request.amount_minor,
+        "currency": request.currency.lower(),
+        "customer": request.stripe_customer_id,
+        "allowed_payment_method_types": ["card"],
+        "statement_descriptor_suffix": request.statement_descriptor_suffix,
+        "description": request.description,
+        "metadata": {
+            "payment_id": str(request.payment_id),
+            "kind": request.kind,
+            "period": request.period,
+            "tier": str(request.tier),
+            "environment": request.environment,
+        },
+    }
+
+
+def confirm_parameters(payment_method: str) -> Parameters:
+    """The exact body that charges a card while the customer is away.
+
+    The card is named each time, because a decline clears it from the intent.
+    """
+    return {
+        "payment_method": payment_method,
+        "off_session": True,
+        "error_on_requires_action": True,
+        "expand": ["latest_charge"],
+    }
+
+
+class PaymentGateway(Protocol):
+    """The few verbs Centavo needs. Every one may raise the errors of this module.
+
+    An idempotency key belongs to one body. Whoever repeats a call hands over the stored one as `stored`;
+    it is then sent as it is, so that a new release can't change it between two tries.
+    """
+
+    def create_intent(
+        self, request: IntentRequest, idempotency_key: str, *, stored: Parameters | None = None
+    ) -> IntentSnapshot:
+        """Create an intent without confirming it; the same key gives the same intent for 24 hours."""
+        ...
+
+    def confirm_intent(
+        self,
+        stripe_payment_intent_id: str,
+        payment_method: str,
+        idempotency_key: str,
+        *,
+        stored: Parameters | None = None,
+    ) -> IntentSnapshot:
+        """Charge a card. A decline comes back in the snapshot; an intent already final, as it stands."""
+        ...
+
+    def retrieve_intent(self, stripe_payment_intent_id: str) -> IntentSnapshot:
+        """Look at an intent as it stands now."""
+        ...
+
+    def cancel_intent(self, stripe_payment_intent_id: str, idempotency_key: str) -> IntentSnapshot:
+        """Cancel an intent, if it still can be; otherwise its state as it stands (it may have succeeded)."""
+        ...
+
+    def find_intents(self, stripe_customer_id: str, created_since: datetime) -> list[IntentSnapshot]:
+        """A customer's intents created at or after a time, newest first: for adoption by `payment_id`."""
+        ...
+
+    def create_customer(
+        self, name: str, metadata: dict[str, str], idempotency_key: str, *, email: str | None = None
+    ) -> str:
+        """Create a customer at Stripe and return its id (`cus_…`)."""
+        ...
+
+    def attach_payment_method(
+        self, stripe_customer_id: str, payment_method: str, idempotency_key: str | None = None
+    ) -> str:
+        """Give a customer a card (or a test token) and return its id (`pm_…`).
+
+        A card that is refused already now is a `GatewayRejected` with Stripe's code.
+        """
+        ...

@@ -1,0 +1,66 @@
+"""Customers. Source: https://docs.stripe.com/api/customers"""
+
+from sandbox.stripe_double.calls import CREATED, EXPAND, PAGE, Call
+from sandbox.stripe_double.errors import Json, invalid_request
+from sandbox.stripe_double.forms import Shape, metadata, object_of, text
+from sandbox.stripe_double.payment_methods import attach_to
+from sandbox.stripe_double.render import customer_json, payment_method_json
+from sandbox.stripe_double.state import Customer, merge_metadata, new_id
+
+DETAILS: Shape = {
+    **EXPAND,
+    "name": text,
+    "email": text,
+    "phone": text,
+    "description": text,
+    "metadata": metadata,
+    "invoice_settings": object_of(default_payment_method=text),
+}
+CREATE: Shape = {**DETAILS, "payment_method": text}
+UPDATE = DETAILS
+LIST: Shape = {**PAGE, **CREATED, "email": text}
+LIST_METHODS: Shape = {**PAGE, "type": text}
+
+
+def create(call: Call) -> Json:
+    customer = Customer(id=new_id("cus"), created=call.store.clock.now())
+    if "payment_method" in call.params:
+        attach_to(customer, call.store.payment_method(call.params["payment_method"], status=400))
+    _set_details(customer, call)
+    call.store.customers[customer.id] = customer
+    return call.show(customer_json(customer))
+
+
+def retrieve(call: Call) -> Json:
+    return call.show(customer_json(call.store.customer(call.path_id)))
+
+
+def update(call: Call) -> Json:
+    customer = call.store.customer(call.path_id)
+    _set_details(customer, call)
+    return call.show(customer_json(customer))
+
+
+def list_(call: Call) -> Json:
+    email = call.params.get("email")
+    found = [customer for customer in call.store.customers.values() if email in {None, customer.email}]
+    return call.page(found, customer_json)
+
+
+def list_methods(call: Call) -> Json:
+    customer = call.store.customer(call.path_id, "customer")
+    held = [method for method in call.store.payment_methods.values() if method.customer == customer.id]
+    return call.page(held, payment_method_json)
+
+
+def _set_details(customer: Customer, call: Call) -> None:
+    default = call.params.get("invoice_settings", {}).get("default_payment_method")
+    if default is not None:
+        if call.store.payment_method(default, status=400).customer != customer.id:
+            message = f"The customer has no payment method {default}; attach it first."
+            raise invalid_request(message, code="resource_missing", param="invoice_settings[default_payment_method]")
+        customer.default_payment_method = default
+    for name in ("name", "email", "phone", "description"):
+        setattr(customer, name, call.params.get(name, getattr(customer, name)))
+    if "metadata" in call.params:
+        customer.metadata = merge_metadata(customer.metadata, call.params["metadata"])

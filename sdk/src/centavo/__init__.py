@@ -1,0 +1,21 @@
+"""Emit usage events and forget them; Centavo charges each exactly once."""
+
+from centavo import adapters
+from centavo.buffer import Counters
+from centavo.errors import BufferFull, CentavoError, ProducerClosed, UsageMalformed
+from centavo.events import Item, UsageEvent
+from centavo.journal import Journal
+from centavo.producer import Producer
+
+__all__ = [
+    "BufferFull",
+    "CentavoError",
+    "Counters",
+    "Item",
+    "Journal",
+    "Producer",
+    "ProducerClosed",
+    "UsageEvent",
+    "UsageMalformed",
+    "adapters",
+]

@@ -1,0 +1,147 @@
+"""The wire contract: what a producer says about usage, and what the worker believes.
+
+One definition serves both ends. Producers build `UsageEvent`; the worker validates what arrives with the
+same class, so nothing is accepted there that could not have been built here. `docs/wire-format.md` says
+the same in words, for producers in other languages.
+"""
+
+import re
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+)
+from pydantic_core import PydanticCustomError, to_json
+
+from centavo.ids import uuid7
+
+WIRE_VERSION = 1
+ITEMS_MAX = 64
+METADATA_BYTES_MAX = 16 * 1024
+QUANTITY_DIGITS_MAX = 30
+QUANTITY_PLACES_MAX = 12
+
+_MESSAGE_NAMESPACE = uuid.UUID("6d3f0c0e-6f0a-5f6e-9a64-0c5e2f1f7a11")
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d+)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+_NO_NUL = r"^[^\x00]*$"
+
+
+def _exact_number(value: object) -> object:
+    """Floats become the decimal a person would read; text must be a plain number."""
+    if isinstance(value, float):
+        return Decimal(repr(value))
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        raise PydanticCustomError("quantity", "a quantity is a plain decimal number such as 45.5")
+    return value
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("occurred_at", "this time has no place in the UTC calendar") from None
+
+
+def _bounded_json(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
+    if metadata is None:
+        return None
+    written = to_json(metadata)
+    if len(written) > METADATA_BYTES_MAX:
+        raise PydanticCustomError(
+            "metadata",
+            "metadata takes {size} bytes as JSON; at most {limit} are kept",
+            {"size": len(written), "limit": METADATA_BYTES_MAX},
+        )
+    if b"\\u0000" in written:
+        raise PydanticCustomError("metadata", "metadata holds a NUL character, which no database text can keep")
+    return metadata
+
+
+def _text(longest: int) -> Any:
+    return Field(min_length=1, max_length=longest, pattern=_NO_NUL)
+
+
+Name = Annotated[str, _text(64)]
+Model = Annotated[str, _text(128)]
+Identifier = Annotated[str, _text(128)]
+Key = Annotated[str, _text(255)]
+Text = Annotated[str, _text(255)]
+Quantity = Annotated[
+    Decimal,
+    Field(ge=0, max_digits=QUANTITY_DIGITS_MAX, decimal_places=QUANTITY_PLACES_MAX, allow_inf_nan=False),
+    BeforeValidator(_exact_number),
+]
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Metadata = Annotated[dict[str, Any] | None, AfterValidator(_bounded_json)]
+
+
+class Item(BaseModel):
+    """One component of an event: so much of a unit, of a model of a provider.
+
+    `category` says what kind of work it was (`llm_prompt`, `llm_completion`, `stt`, `tts`, `telephony`, …),
+    `unit` how it is counted (`token`, `second`, `character`, `minute`, `message`). A quantity is never
+    negative, has at most 30 digits, 12 of them after the point.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    category: Name
+    provider: Name
+    model: Model
+    unit: Name
+    quantity: Quantity
+
+
+class UsageEvent(BaseModel):
+    """What was used, by whom, and when; charged once for its `key`, however often it is sent.
+
+    The key and the time are fixed when the event is made, so that every retry is the same event. Raises
+    `pydantic.ValidationError`, naming each wrong field, when a bound is broken.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tenant_id: Annotated[str, _text(64)]
+    customer_id: Identifier
+    key: Key = Field(default_factory=lambda: str(uuid7()))
+    occurred_at: Moment = Field(default_factory=lambda: datetime.now(UTC))
+    items: Annotated[tuple[Item, ...], Field(min_length=1, max_length=ITEMS_MAX)]
+    user_id: Identifier | None = None
+    organization_id: Identifier | None = None
+    client_id: Identifier | None = None
+    session_id: Identifier | None = None
+    message_id: Identifier | None = None
+    feature: Identifier | None = None
+    service_type: Name | None = None
+    operation: Identifier | None = None
+    reference: Text | None = None
+    reason: Text | None = None
+    hold_id: Identifier | None = None
+    metadata: Metadata = None
+
+    @classmethod
+    def for_message(cls, *, message_id: str, customer_id: str, **fields: Any) -> Self:
+        """An event whose key follows from message and customer: sent twice, it is charged once.
+
+        Use it when the code after a model call may run again for the same message.
+        """
+        key = uuid.uuid5(_MESSAGE_NAMESPACE, f"{len(customer_id)}:{customer_id}:{message_id}")
+        return cls(key=str(key), message_id=message_id, customer_id=customer_id, **fields)
+
+    def to_wire(self) -> bytes:
+        """This event as the JSON object that travels in an envelope; absent fields are left out."""
+        return self.__pydantic_serializer__.to_json(self, exclude_none=True)
+
+    @classmethod
+    def from_wire(cls, fields: Mapping[str, Any]) -> Self:
+        """The event that a decoded JSON object describes. Decode fractions to `Decimal`, never to float."""
+        return cls.model_validate(fields)

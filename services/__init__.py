@@ -1,0 +1,1 @@
+"""The use cases: each opens the transaction, loads and locks, asks the rules, writes."""

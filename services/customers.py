@@ -1,0 +1,86 @@
+"""Customers: who is billed, on which plan, from which wallets, with which card."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from billing.errors import AlreadyExists, CustomerNotFound, PlanNotFound, Rejected
+from config.logging import logger
+from db import customers as rows
+from db.customers import CustomerRow
+from db.session import Connection, in_transaction
+from payments.gateway import PaymentGateway
+
+log = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NewCustomer:
+    """A customer to make. Without currencies, one wallet in the plan's payment currency."""
+
+    tenant_id: str
+    customer_id: str
+    plan_id: str
+    time_zone: str = "America/Sao_Paulo"
+    currencies: tuple[str, ...] = ()
+
+
+def create_customers(wanted: Sequence[NewCustomer], now: datetime) -> int:
+    """Make customers with their wallets, all or none; how many are new.
+
+    Raises `PlanNotFound`, `Rejected` (no such time zone), `AlreadyExists` (on another plan or in another zone).
+    """
+    for one in wanted:
+        _check_zone(one.time_zone)
+
+    def work(connection: Connection) -> int:
+        return sum(_create(connection, one, now) for one in wanted)
+
+    created = in_transaction(work)
+    log.info("customers created", created=created, given=len(wanted))
+    return created
+
+
+def attach_card(
+    tenant_id: str, customer_id: str, payment_method: str, gateway: PaymentGateway, name: str | None = None
+) -> str:
+    """Give a customer a card to pay with, and make them a customer at Stripe first; the card's id there.
+
+    Stripe is called between two transactions, never inside one. Raises `CustomerNotFound` and the gateway's errors.
+    """
+    customer = in_transaction(lambda connection: rows.find_customer(connection, tenant_id, customer_id))
+    if customer is None:
+        raise CustomerNotFound(tenant_id=tenant_id, customer_id=customer_id)
+    installation = in_transaction(rows.installation_id)
+
+    metadata = {"tenant_id": tenant_id, "customer_id": customer_id, "installation": str(installation)}
+    key = f"customer:{installation}:{tenant_id}:{customer_id}"
+    stripe_id = customer.stripe_customer_id or gateway.create_customer(name or customer_id, metadata, key)
+    card = gateway.attach_payment_method(stripe_id, payment_method)
+
+    in_transaction(lambda connection: rows.set_stripe(connection, tenant_id, customer_id, stripe_id, card))
+    log.info("card attached", tenant_id=tenant_id, customer_id=customer_id, payment_method=card)
+    return card
+
+
+def _create(connection: Connection, wanted: NewCustomer, now: datetime) -> bool:
+    plan = rows.newest_plan(connection, wanted.tenant_id, wanted.plan_id)
+    if plan is None:
+        raise PlanNotFound(tenant_id=wanted.tenant_id, plan_id=wanted.plan_id)
+    row = CustomerRow(wanted.tenant_id, wanted.customer_id, plan.plan_id, plan.version, wanted.time_zone, None, None)
+    is_new = rows.add_customer(connection, row, now)
+    if not is_new:
+        known = rows.find_customer(connection, wanted.tenant_id, wanted.customer_id)
+        if known is not None and (known.plan_id, known.time_zone) != (wanted.plan_id, wanted.time_zone):
+            raise AlreadyExists(customer_id=wanted.customer_id, plan=known.plan_id, time_zone=known.time_zone)
+    for currency in wanted.currencies or (plan.payment_currency,):
+        rows.add_wallet(connection, wanted.tenant_id, wanted.customer_id, currency, now)
+    return is_new
+
+
+def _check_zone(name: str) -> None:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise Rejected(f"{name!r} is not a time zone; names look like America/Sao_Paulo") from error

@@ -1,0 +1,126 @@
+"""Recording usage: one envelope in, every event of it charged exactly once or parked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+
+from billing.fingerprints import FINGERPRINT_VERSION
+from config import faults
+from config.logging import logger
+from config.settings import settings
+from db import parked as parked_rows
+from db import usage as usage_rows
+from db.parked import ParkedInput
+from db.session import Connection, in_transaction
+from services.envelopes import Received, Unusable, open_envelope
+from services.posting import post
+from services.preparing import Prepared, add_conflict, prepare
+
+log = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the events of an envelope; `parked` counts what was not parked before."""
+
+    received: int = 0
+    charged: int = 0
+    duplicates: int = 0
+    parked: int = 0
+    conflicts: int = 0
+    payments_due: int = 0
+
+    def __add__(self, other: "Outcome") -> "Outcome":
+        return Outcome(
+            self.received + other.received,
+            self.charged + other.charged,
+            self.duplicates + other.duplicates,
+            self.parked + other.parked,
+            self.conflicts + other.conflicts,
+            self.payments_due + other.payments_due,
+        )
+
+
+def record_usage(envelope: str | bytes, now: datetime) -> Outcome:
+    """Charge or park every event of an envelope, in one transaction for each 500 of them.
+
+    Safe to repeat at any time: keys that are known are not charged again. Raises `DatabaseUnavailable`.
+    """
+    opened = open_envelope(envelope, settings().envelope_bytes_max)
+    outcome = record(opened.received, opened.unusable, now)
+    log.info("usage recorded", **{name: getattr(outcome, name) for name in Outcome.__slots__})
+    return outcome
+
+
+def record(received: Sequence[Received], unusable: Sequence[Unusable], now: datetime) -> Outcome:
+    """The same for events that are read already."""
+    outcome = Outcome()
+    events = iter(received)
+    rest = list(unusable)
+    while (part := list(islice(events, settings().envelope_slice_events))) or rest:
+        transaction = _Recording(part, rest, now)
+        outcome += in_transaction(transaction)
+        rest = []
+        faults.reached("usage.after_commit")
+    return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Recording:
+    """One transaction of the usage path; it may run again from the start."""
+
+    received: Sequence[Received]
+    unusable: Sequence[Unusable]
+    now: datetime
+
+    def __call__(self, connection: Connection) -> Outcome:
+        prepared = self._prepare(connection)
+
+        new = self._insert(connection, prepared)
+        charges = [c for c in prepared.charges if (c.event.tenant_id, c.event.key) in new]
+        payments_due = post(connection, charges, self.now) if charges else 0
+
+        parked = sum(1 for row in prepared.rows if row.status == "parked" and row[:2] in new)
+        parked += park_inputs(connection, prepared.unusable, self.now)
+        faults.reached("usage.before_commit")
+        return Outcome(
+            received=len(self.received) + len(self.unusable),
+            charged=len(charges),
+            duplicates=prepared.duplicates,
+            parked=parked,
+            conflicts=prepared.conflicts,
+            payments_due=payments_due,
+        )
+
+    def _prepare(self, connection: Connection) -> Prepared:
+        prepared = prepare(connection, self.received, self.now, settings().bounds) if self.received else Prepared()
+        prepared.unusable += self.unusable
+        return prepared
+
+    def _insert(self, connection: Connection, prepared: Prepared) -> set[tuple[str, str]]:
+        """Insert what is new; what is not new is a duplicate, or another payload under a used key."""
+        if not prepared.rows:
+            return set()
+        new = usage_rows.insert_if_new(connection, prepared.rows, prepared.contexts, FINGERPRINT_VERSION, self.now)
+        known = [(row.tenant_id, row.key) for row in prepared.rows if (row.tenant_id, row.key) not in new]
+        if known:
+            recorded = usage_rows.known(connection, known)
+            for identity in known:
+                if recorded[identity].fingerprint == prepared.fingerprints[identity]:
+                    prepared.duplicates += 1
+                else:
+                    add_conflict(prepared, prepared.sources[identity])
+        return new
+
+
+def park_inputs(connection: Connection, inputs: Sequence[Unusable], now: datetime) -> int:
+    """Keep inputs that can't be events, once per content; how many are new."""
+    if not inputs:
+        return 0
+    by_hash = {one.input_hash: one for one in inputs}
+    rows = [
+        ParkedInput(digest, one.raw, one.reason, one.detail, one.tenant_id, one.customer_id, one.key)
+        for digest, one in by_hash.items()
+    ]
+    return parked_rows.park(connection, rows, now)

@@ -1,0 +1,1 @@
+"""The Celery face of the services: name, queue, retry policy, one call."""

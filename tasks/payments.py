@@ -1,0 +1,31 @@
+"""Money out: the sweep that looks for what is due, and collecting one payment."""
+
+from typing import Any
+from uuid import UUID
+
+from celery import shared_task
+
+from config import clock
+from config.settings import settings
+from services.collect import claim_due, collect
+from services.gateways import gateway
+from tasks import names
+from tasks.waiting import until_available
+
+# Lost or doubled messages do no harm: a lease runs out, and the next sweep hands the payment out again.
+_SWEPT: dict[str, Any] = {"acks_late": True, "reject_on_worker_lost": True, "ignore_result": True}
+
+
+@shared_task(name=names.SWEEP_PAYMENTS, **_SWEPT)
+def sweep_payments() -> int:
+    """Hand out the payments that are due, as many as the pace allows; how many."""
+    due = until_available(lambda: claim_due(clock.now()))
+    for tenant_id, payment_id in due:
+        collect_payment.apply_async((tenant_id, str(payment_id)), queue=settings().payments_queue)
+    return len(due)
+
+
+@shared_task(name=names.COLLECT_PAYMENT, **_SWEPT)
+def collect_payment(tenant_id: str, payment_id: str) -> None:
+    """Take one payment as far as it goes now."""
+    until_available(lambda: collect(tenant_id, UUID(payment_id), gateway(), clock.now()))

@@ -1,0 +1,46 @@
+"""Waiting for a database that is away: in the process, with back-off, for as long as it takes.
+
+The message stays unacknowledged meanwhile. Handing it back to the broker, or asking Celery to retry, would be
+another thing that can fail, and Celery drops a message whose retry it can't publish.
+"""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
+
+from billing.errors import Stopping, Unavailable
+from config.logging import logger
+from tasks import stopping
+
+T = TypeVar("T")
+log = logger(__name__)
+
+LONGEST_WAIT_SECONDS = 5.0
+LOOK_SECONDS = 0.1
+
+
+def until_available(work: Callable[[], T]) -> T:
+    """Do `work`; while something it needs is away, wait and do it again. Raises `Stopping` on shutdown."""
+    retrying = Retrying(
+        retry=retry_if_exception_type(Unavailable),
+        wait=wait_exponential_jitter(initial=0.1, max=LONGEST_WAIT_SECONDS),
+        sleep=_sleep,
+        before_sleep=_say,
+    )
+    result: T = retrying(work)
+    return result
+
+
+def _sleep(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        if stopping.is_requested():
+            raise Stopping
+        time.sleep(min(left, LOOK_SECONDS))
+
+
+def _say(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    log.warning("waiting", attempt=state.attempt_number, error=str(error))

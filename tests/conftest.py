@@ -1,0 +1,129 @@
+"""Real servers for every test: one Postgres and one Valkey a test worker, a fresh database a test.
+
+Whoever uses `billing_database` ends with the audit: every test of money proves that nothing was lost on the way.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from config.settings import SANDBOX_STRIPE_KEY, settings
+from db import session
+from db.migrate import migrate
+from sandbox.postgres import PostgresServer
+from sandbox.processes import ManagedProcess
+from sandbox.stack import Addresses, is_ready, start_worker
+from sandbox.stripe_double.app import StripeDouble
+from sandbox.stripe_double.server import served
+from sandbox.valkey import ValkeyServer
+from services import catalogue, gateways
+from services.audit import audit
+
+TEMPLATE = "centavo_template"
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A Postgres for this test worker, with a migrated database to copy from."""
+    with PostgresServer(tmp_path_factory.mktemp("postgres") / "data") as server:
+        server.create_database(TEMPLATE)
+        migrate(server.uri(TEMPLATE))
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """A Valkey for this test worker."""
+    with ValkeyServer(tmp_path_factory.mktemp("valkey") / "data") as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: PostgresServer, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of a fresh, migrated database."""
+    name = f"test_{abs(hash(request.node.nodeid)):x}"
+    postgres.create_database(name, template=TEMPLATE)
+    yield postgres.uri(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def broker(valkey: ValkeyServer) -> str:
+    """The address of an empty broker."""
+    with redis.Redis.from_url(valkey.url) as client:
+        client.flushall()
+    return valkey.url
+
+
+@pytest.fixture
+def stripe_double() -> Iterator[str]:
+    """The address of a Stripe double that has seen nothing yet."""
+    with served(StripeDouble()) as base_url:
+        yield base_url
+
+
+@pytest.fixture
+def fault_dir(tmp_path: Path) -> Path:
+    """Where a test arms faults."""
+    folder = tmp_path / "faults"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def billing_database(
+    database: str, broker: str, stripe_double: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[str]:
+    """This process, set up to use the fresh database, broker and double; the audit holds at the end."""
+    for name, value in {
+        "DATABASE_URL": database,
+        "BROKER_URL": broker,
+        "STRIPE_API_BASE": stripe_double,
+        "STRIPE_SECRET_KEY": SANDBOX_STRIPE_KEY,
+        "ENVIRONMENT": "sandbox",
+        "HOME": str(tmp_path / "home"),
+    }.items():
+        monkeypatch.setenv(f"CENTAVO_{name}", value)
+    _forget()
+    yield database
+    result = audit()
+    _forget()
+    assert result.shown == []
+
+
+def _forget() -> None:
+    session.close()
+    settings.cache_clear()
+    gateways.gateway.cache_clear()
+    catalogue.forget()
+
+
+WorkerStarter = Callable[..., ManagedProcess]
+
+
+@pytest.fixture
+def start_a_worker(
+    billing_database: str, broker: str, stripe_double: str, tmp_path: Path, fault_dir: Path
+) -> Iterator[WorkerStarter]:
+    """Start real Celery workers on the test's database and broker; all are ended with the test.
+
+    `start_a_worker(queues="usage", children=1, name="worker", **environment)` returns when it is ready.
+    """
+    addresses = Addresses(billing_database, broker, stripe_double)
+    started: list[ManagedProcess] = []
+
+    def start(
+        *, queues: str = "usage,payments,ticks", children: int = 1, name: str = "worker", **environment: str
+    ) -> ManagedProcess:
+        more = {"CENTAVO_FAULT_DIR": str(fault_dir), "CENTAVO_VISIBILITY_TIMEOUT_SECONDS": "3", **environment}
+        env = addresses.as_environment(tmp_path / "home", **more)
+        worker = start_worker(name, queues, children, env, tmp_path)
+        started.append(worker)
+        worker.wait_ready(lambda: is_ready(worker), 30)
+        return worker
+
+    yield start
+    for worker in started:
+        worker.stop(grace_seconds=15)

@@ -1,0 +1,1 @@
+"""The running process: Celery's app, its schedule, its life, and its intake."""

@@ -1,0 +1,75 @@
+"""The Celery app: `celery -A worker.app worker` or, easier, `centavo worker`."""
+
+from typing import Any
+
+from celery import Celery
+from kombu import Exchange, Queue
+
+from config.settings import Settings, settings
+from worker import lifecycle
+from worker.schedule import schedule
+
+
+def configuration(chosen: Settings) -> dict[str, Any]:
+    """Celery's settings, each with its reason."""
+    return {
+        "broker_url": chosen.required("broker_url"),
+        # JSON only: a pickle from the network would run as code.
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        # Nothing reads results or events.
+        "result_backend": None,
+        "task_ignore_result": True,
+        "worker_send_task_events": False,
+        "worker_enable_remote_control": False,
+        # A message is gone when its transaction is committed, not before.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_prefetch_multiplier": 4,
+        "worker_soft_shutdown_timeout": 10,
+        # A broker that is away is waited for, at the start and ever after.
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,
+        "broker_transport_options": transport_options(chosen),
+        "task_queues": queues(chosen),
+        "task_default_queue": chosen.usage_queue,
+        "task_default_exchange": "",
+        "task_create_missing_queues": False,
+        "task_routes": {"centavo.sweep_*": {"queue": chosen.ticks_queue}},
+        "worker_consumer": "worker.intake:Intake",
+        "imports": ("tasks.usage", "tasks.payments"),
+        "beat_schedule": schedule(chosen),
+        "beat_scheduler": "celery.beat:Scheduler",
+        "timezone": "UTC",
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+    }
+
+
+def transport_options(chosen: Settings) -> dict[str, Any]:
+    """What the broker's connection is told; Redis and RabbitMQ each take what is theirs."""
+    if chosen.required("broker_url").startswith("amqp"):
+        return {"confirm_publish": True, "confirm_timeout": 15}
+    return {
+        # A message that nobody acknowledged comes back after this many seconds: a main process was killed.
+        "visibility_timeout": chosen.visibility_timeout_seconds,
+        "unacked_restore_interval": min(10, max(1, chosen.visibility_timeout_seconds // 3)),
+        "unacked_restore_throttle": 1,
+        "socket_timeout": 15,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+    }
+
+
+def queues(chosen: Settings) -> list[Queue]:
+    """Durable queues on the default exchange: a named one drops in silence when its binding is gone."""
+    names = (chosen.usage_queue, chosen.payments_queue, chosen.ticks_queue)
+    return [Queue(name, exchange=Exchange(""), routing_key=name, durable=True) for name in names]
+
+
+app = Celery("centavo")
+app.conf.update(configuration(settings()))
+lifecycle.connect()

@@ -1,0 +1,66 @@
+"""What Celery would throw away is kept: it is sent on to be parked before it is acknowledged.
+
+Left to itself, Celery acknowledges a body that it can't decode, and rejects unknown tasks and messages that
+are no tasks, none of which comes back. Here the bytes go into a task of our own first. If that can't be
+published, the message stays unacknowledged, and returns.
+"""
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+from celery.utils.log import get_logger
+from celery.worker.consumer import Consumer
+
+from billing.rating import ParkReason
+from config.settings import settings
+from tasks import names
+
+log = get_logger(__name__)
+RETRY = {"max_retries": 3, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 1.0}
+
+
+class Intake(Consumer):
+    """Celery's consumer, less its waste-paper basket."""
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
+        handle = super().create_task_handler(*args, **kwargs)
+        known = (*self.connection_errors, *self.connection.channel_errors)
+
+        def on_message(message: Any) -> None:
+            try:
+                handle(message)
+            except known:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it is kept
+                self._set_aside(message, ParkReason.MESSAGE_UNREADABLE, f"{type(error).__name__}: {error}")
+
+        return on_message
+
+    def on_decode_error(self, message: Any, exc: BaseException) -> None:
+        self._set_aside(message, ParkReason.MESSAGE_UNREADABLE, f"the body can't be decoded: {exc}")
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        del body
+        self._set_aside(message, ParkReason.MESSAGE_UNREADABLE, "this is not a task message: it names no task")
+
+    def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:
+        del body, exc
+        name = str((message.headers or {}).get("task"))[:200]
+        self._set_aside(message, ParkReason.TASK_UNKNOWN, f"there is no task {name!r}")
+
+    def on_invalid_task(self, body: Any, message: Any, exc: BaseException) -> None:
+        del body
+        self._set_aside(message, ParkReason.MESSAGE_UNREADABLE, f"{type(exc).__name__}: {exc}")
+
+    def _set_aside(self, message: Any, reason: ParkReason, detail: str) -> None:
+        log.warning("setting a message aside: %s", detail)
+        body = message.body if isinstance(message.body, bytes) else str(message.body).encode("utf-8", "surrogatepass")
+        self.app.send_task(
+            names.PARK_MESSAGE,
+            args=(base64.b64encode(body).decode(), str(reason), detail[:1000]),
+            queue=settings().usage_queue,
+            retry=True,
+            retry_policy=RETRY,
+        )
+        message.ack()
