@@ -87,11 +87,6 @@ def implausible(event: UsageEvent, now: datetime, bounds: Bounds) -> Parking | N
                 ParkReason.IMPLAUSIBLE,
                 f"items[{number}].quantity {written(item.quantity)} is above {written(bounds.quantity_max)}",
             )
-        if item.unit == TOKEN and item.quantity != int(item.quantity):
-            return Parking(
-                ParkReason.IMPLAUSIBLE,
-                f"items[{number}].quantity {written(item.quantity)}: tokens are counted whole",
-            )
     return None
 
 
@@ -107,6 +102,9 @@ def rate(event: UsageEvent, plan: Plan, currencies: Collection[str], book: Price
     tokens = 0
     for number, item in enumerate(event.items):
         if item.unit == TOKEN:
+            if item.quantity != int(item.quantity):
+                detail = f"items[{number}].quantity {written(item.quantity)}: tokens are counted whole"
+                return Parking(ParkReason.IMPLAUSIBLE, detail)
             tokens += int(item.quantity)
             if plan.tier_size is not None:
                 lines.append(Line(item, None, ZERO))

@@ -4,11 +4,28 @@ import sys
 
 import typer
 
-from billing.errors import CentavoError
-from cli import processes
+from billing.errors import CentavoError, Unavailable
+from cli import catalogue, operate, processes, sandbox
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-app.add_typer(processes.app)
+UNAVAILABLE = 75  # EX_TEMPFAIL of sysexits.h: try again later
+
+app = typer.Typer(
+    help="Prices and charges LLM usage exactly once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for group in (sandbox.app, processes.app, operate.app):
+    app.add_typer(group)
+for name, commands in {
+    "parked": operate.parked,
+    "tenants": catalogue.tenants,
+    "plans": catalogue.plans,
+    "prices": catalogue.prices,
+    "customers": catalogue.customers,
+    "credits": catalogue.credits_,
+}.items():
+    app.add_typer(commands, name=name)
 
 
 def main() -> None:
@@ -17,4 +34,4 @@ def main() -> None:
         app()
     except CentavoError as error:
         sys.stderr.write(f"centavo: {error}\n")
-        sys.exit(1)
+        sys.exit(UNAVAILABLE if isinstance(error, Unavailable) else 1)

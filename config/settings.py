@@ -104,10 +104,20 @@ class _SandboxSource(PydanticBaseSettingsSource):
         return {"environment": "sandbox", "stripe_secret_key": SANDBOX_STRIPE_KEY, **found}
 
 
+_told: list[Settings] = []
+
+
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """The settings of this process, read once."""
-    return Settings()
+    return _told[0] if _told else Settings()
+
+
+def use(**values: Any) -> Settings:
+    """Use these settings from now on, before what the environment says: for a sandbox that this process runs."""
+    _told[:] = [Settings(**values)]
+    settings.cache_clear()
+    return settings()
 
 
 def process_environment() -> dict[str, str]:

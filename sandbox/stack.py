@@ -1,6 +1,6 @@
 """The whole of Centavo on one machine: Postgres, Valkey, the Stripe double, workers and beat."""
 
-import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from config.settings import SANDBOX_STRIPE_KEY
+from config.settings import SANDBOX_STRIPE_KEY, process_environment
 from db.migrate import migrate
 from sandbox.home import SandboxHome, StackState
 from sandbox.postgres import PostgresServer
@@ -32,17 +32,21 @@ class Addresses:
     broker_url: str
     stripe_api_base: str
 
+    def as_settings(self, home: Path) -> dict[str, object]:
+        """The settings of a process that is to use this stack."""
+        return {
+            "environment": "sandbox",
+            "home": home,
+            "database_url": self.database_url,
+            "broker_url": self.broker_url,
+            "stripe_api_base": self.stripe_api_base,
+            "stripe_secret_key": SANDBOX_STRIPE_KEY,
+        }
+
     def as_environment(self, home: Path, **more: str) -> dict[str, str]:
         """The environment of a process that is to use this stack."""
-        return dict(os.environ) | {
-            "CENTAVO_ENVIRONMENT": "sandbox",
-            "CENTAVO_HOME": str(home),
-            "CENTAVO_DATABASE_URL": self.database_url,
-            "CENTAVO_BROKER_URL": self.broker_url,
-            "CENTAVO_STRIPE_API_BASE": self.stripe_api_base,
-            "CENTAVO_STRIPE_SECRET_KEY": SANDBOX_STRIPE_KEY,
-            **more,
-        }
+        said = {f"CENTAVO_{name.upper()}": str(value) for name, value in self.as_settings(home).items()}
+        return process_environment() | said | more
 
 
 @dataclass(slots=True)
@@ -85,9 +89,16 @@ class Stack:
 
 
 @contextmanager
-def running_stack(home: SandboxHome, on_progress: Progress = lambda _: None) -> Iterator[Stack]:
-    """Boot the servers in a home of their own and migrate; everything ends with the context."""
+def running_stack(
+    home: SandboxHome, on_progress: Progress = lambda _: None, *, is_fresh: bool = False
+) -> Iterator[Stack]:
+    """Boot the servers in a home of their own and migrate; everything ends with the context.
+
+    `is_fresh` forgets what an earlier stack left in the home.
+    """
     with ExitStack() as stack, home.lock():
+        if is_fresh:
+            _forget_data(home)
         on_progress("PostgreSQL")
         postgres = stack.enter_context(PostgresServer(home.path / "postgres"))
         on_progress("Valkey")
@@ -101,6 +112,13 @@ def running_stack(home: SandboxHome, on_progress: Progress = lambda _: None) -> 
         running = Stack(home, postgres, valkey, double, addresses)
         stack.callback(running.stop_workers)
         yield running
+
+
+def _forget_data(home: SandboxHome) -> None:
+    PostgresServer(home.path / "postgres").destroy()
+    shutil.rmtree(home.path / "valkey", ignore_errors=True)
+    for log in home.path.glob("*.log"):
+        log.unlink()
 
 
 def note(stack: Stack) -> None:

@@ -26,7 +26,7 @@ def post(connection: Connection, charges: Sequence[Charge], now: datetime) -> in
 
     Locks the wallets in order, then the period rows; raises `Stale` when a period was closed meanwhile.
     """
-    standing = _lock_wallets(connection, charges)
+    standing = lock_wallets(connection, charges)
     _begin_periods(connection, charges)
     ladders.climb(connection, charges)
     movements = debit(charges, standing)
@@ -49,7 +49,8 @@ def post(connection: Connection, charges: Sequence[Charge], now: datetime) -> in
     return _fall_due(connection, totals, {charge.period_key: charge.plan for charge in charges}, now)
 
 
-def _lock_wallets(connection: Connection, charges: Iterable[Charge]) -> dict[tuple[str, int], Standing]:
+def lock_wallets(connection: Connection, charges: Iterable[Charge]) -> dict[tuple[str, int], Standing]:
+    """Lock every wallet of the customers who are charged, in order; how they stand."""
     wanted = sorted({(c.event.tenant_id, wallet_id) for c in charges for wallet_id in c.customer_wallets})
     if not wanted:
         return {}

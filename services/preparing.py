@@ -54,8 +54,11 @@ class Prepared:
     conflicts: int = 0
 
 
-def prepare(connection: Connection, received: Sequence[Received], now: datetime, bounds: Bounds) -> Prepared:
-    """Rate each event for its customer; reads accounts, periods and prices, and locks nothing."""
+def prepare(connection: Connection, received: Sequence[Received], now: datetime, bounds: Bounds | None) -> Prepared:
+    """Rate each event for its customer; reads accounts, periods and prices, and locks nothing.
+
+    Without bounds, a person has looked at the events and finds them plausible.
+    """
     accounts, revision = _accounts(connection, received, now)
     book = catalogue.price_book(connection, revision)
     plans = catalogue.plans(connection, _plan_keys(accounts))
@@ -72,7 +75,8 @@ def prepare(connection: Connection, received: Sequence[Received], now: datetime,
         faults.poisonous(event.key)
         placement = place(event.occurred_at, account.periods, now, account.time_zone, account.plan_key)
         plan = plans[event.tenant_id, placement.period.plan_id, placement.period.plan_version]
-        rated = implausible(event, now, bounds) or rate(event, plan, account.wallets, book)
+        parking = implausible(event, now, bounds) if bounds else None
+        rated = parking or rate(event, plan, account.wallets, book)
         if isinstance(rated, Parking):
             _add_parked(prepared, one, rated)
             continue

@@ -112,17 +112,18 @@ def test_a_signal_handler_may_emit_and_flush_while_an_emit_is_under_way(broker: 
         """
 import itertools, signal
 producer = Producer(sys.argv[1], envelope_events_max=3)
-numbers = itertools.count()  # handlers interrupt one another too
+numbers = itertools.count()
 def emit_too(*_):
     for number in (next(numbers), next(numbers), next(numbers), next(numbers)):
         producer.emit(event(f"handler {number}"))
     if number % 5 == 0:
         producer.flush(0.01)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005)
 signal.signal(signal.SIGALRM, emit_too)
-signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+signal.setitimer(signal.ITIMER_REAL, 0.0005)
 for number in range(5_000):
     producer.emit(event(f"main {number}"))
-signal.setitimer(signal.ITIMER_REAL, 0)
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
 assert producer.flush(20) == 0
 handled = next(numbers)
 print(handled)

@@ -1,0 +1,156 @@
+"""Who is billed, and what for: tenants, plans, prices, customers, credits."""
+
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from billing.errors import Rejected
+from billing.money import in_minor_units, written
+from billing.prices import EVERYBODY, Price
+from cli.show import AsJson, as_json, console
+from config import clock
+from services import customers as customer_service
+from services import prices as price_service
+from services import tenants as tenant_service
+from services.catalogue_files import read_plans, read_prices, shipped
+from services.credits import Grant, grant
+from services.gateways import gateway
+
+tenants = typer.Typer(help="Who runs applications.", no_args_is_help=True)
+plans = typer.Typer(help="What customers agree to pay.", no_args_is_help=True)
+prices = typer.Typer(help="The price book.", no_args_is_help=True)
+customers = typer.Typer(help="Who is billed.", no_args_is_help=True)
+credits_ = typer.Typer(help="Value given to customers.", no_args_is_help=True)
+
+TenantId = Annotated[str, typer.Argument(help="The tenant.")]
+CustomerId = Annotated[str, typer.Argument(help="The customer.")]
+
+
+@tenants.command("create")
+def create_tenant(tenant_id: TenantId, name: Annotated[str, typer.Option(help="A name for people.")] = "") -> None:
+    """Make a tenant; harmless if it is there."""
+    is_new = tenant_service.create_tenant(tenant_id, name or tenant_id, clock.now())
+    console.print(f"tenant {tenant_id} {'created' if is_new else 'was there already'}")
+
+
+@plans.command("load")
+def load_plans(
+    tenant_id: TenantId,
+    source: Annotated[str, typer.Argument(help="A file, or a shipped catalogue.")] = "default",
+) -> None:
+    """Offer the plans of a catalogue; one that has changed becomes the next version."""
+    added = tenant_service.load_plans(tenant_id, read_plans(source), clock.now())
+    console.print(f"{len(added)} plan versions added" + "".join(f"\n  {p.plan_id} v{p.version}" for p in added))
+
+
+@plans.command("list")
+def list_plans(tenant_id: TenantId, json: AsJson = False) -> None:
+    """Every version of a tenant's plans."""
+    found = tenant_service.plans_of(tenant_id)
+    if json:
+        as_json(found)
+        return
+    table = Table("plan", "version", "name", "monthly fee", "tokens included", "tier", "tier fee")
+    for plan in found:
+        fee, tier_fee = (in_minor_units(m, plan.payment_currency) for m in (plan.fixed_fee_minor, plan.tier_fee_minor))
+        tier = (f"{plan.tier_size:,}", tier_fee) if plan.tier_size else ("–", "–")
+        table.add_row(plan.plan_id, str(plan.version), plan.name, fee, f"{plan.included_tokens:,}", *tier)
+    console.print(table)
+
+
+@prices.command("load")
+def load_prices(
+    source: Annotated[str, typer.Argument(help=f"A file, or one of: {', '.join(shipped('prices'))}.")],
+    tenant: Annotated[str, typer.Option(help="For this tenant alone; else for everybody.")] = EVERYBODY,
+    effective_from: Annotated[datetime | None, typer.Option(help="Start of these prices, in UTC.")] = None,
+    correct: Annotated[bool, typer.Option(help="Correct prices of the same start.")] = False,
+) -> None:
+    """Add the prices of a catalogue to the book, all or none."""
+    starts = clock.in_utc(effective_from) if effective_from else None
+    added = price_service.load_prices(
+        read_prices(source, scope=tenant, effective_from=starts), clock.now(), is_correction=correct
+    )
+    console.print(f"{added} prices added")
+
+
+@prices.command("list")
+def list_prices(
+    tenant: Annotated[str | None, typer.Option(help="Of this tenant alone.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Of this provider alone.")] = None,
+    json: AsJson = False,
+) -> None:
+    """The price book."""
+    found = price_service.listed(tenant, provider)
+    if json:
+        as_json(found)
+        return
+    table = Table("id", "for", "category", "provider", "model", "unit", "price", "from", "remarks")
+    for price in found:
+        product = (price.category, price.provider, price.model, price.unit)
+        starts = price.effective_from.date().isoformat()
+        table.add_row(
+            str(price.price_id), price.scope or "everybody", *product, _amount(price), starts, _remarks(price)
+        )
+    console.print(table)
+
+
+@customers.command("create")
+def create_customer(
+    tenant_id: TenantId,
+    customer_id: CustomerId,
+    plan: Annotated[str, typer.Option(help="The plan.")],
+    time_zone: Annotated[str, typer.Option(help="Where the customer's months begin.")] = "America/Sao_Paulo",
+    currency: Annotated[list[str] | None, typer.Option(help="A wallet; may be repeated.")] = None,
+    card: Annotated[str | None, typer.Option(help="Stripe's payment method id.")] = None,
+) -> None:
+    """Make a customer with wallets, and a card if given."""
+    new = customer_service.NewCustomer(tenant_id, customer_id, plan, time_zone, tuple(currency or ()))
+    created = customer_service.create_customers([new], clock.now())
+    if card:
+        customer_service.attach_card(tenant_id, customer_id, card, gateway())
+    console.print(f"customer {customer_id} {'created' if created else 'was there already'}")
+
+
+@credits_.command("grant")
+def grant_credits(
+    tenant_id: TenantId,
+    customer_id: CustomerId,
+    amount: Annotated[str, typer.Argument(help="How much, such as 100 or 0.05.")],
+    key: Annotated[str, typer.Option(help="An idempotency key: the same key gives once.")],
+    currency: Annotated[str, typer.Option(help="Of which wallet.")] = "USD",
+    source: Annotated[str, typer.Option(help="free, promo, purchase, adjustment, …")] = "promo",
+    reason: Annotated[str, typer.Option(help="Why.")] = "manual_adjustment",
+) -> None:
+    """Give a customer credits, once per key."""
+    given = grant(Grant(tenant_id, customer_id, currency, _decimal(amount), source, reason, key), clock.now())
+    how = "granted" if given.is_new else "had been granted under this key before"
+    console.print(f"{currency} {written(given.amount)} {how}; balance after it {written(given.balance_after)}")
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise Rejected(f"{text!r} is not an amount; write it like 100 or 0.05") from None
+
+
+def _amount(price: Price) -> str:
+    if price.ladder:
+        rungs = (
+            f"{written(r.unit_price)} {'above' if r.up_to is None else f'to {written(r.up_to)}'}" for r in price.ladder
+        )
+        return f"{price.currency} " + ", ".join(rungs)
+    per = "" if price.per == 1 else f" per {written(price.per)}"
+    return f"{price.currency} {written(price.unit_price)}{per}"
+
+
+def _remarks(price: Price) -> str:
+    said = [
+        ("ended", price.is_ended),
+        ("also for models not listed", price.is_provider_default),
+        (f"revision {price.revision}", price.revision > 0),
+    ]
+    return ", ".join(remark for remark, holds in said if holds)

@@ -1,0 +1,99 @@
+"""Reading what has been recorded, summed up."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple, cast
+
+from db.session import Connection
+
+
+class CustomerTotals(NamedTuple):
+    """What a customer has used, owes and has, in all periods."""
+
+    customer_id: str
+    plan_id: str
+    events: int
+    tokens: int
+    cost: Decimal
+
+
+class WalletStanding(NamedTuple):
+    """A wallet."""
+
+    customer_id: str
+    currency: str
+    balance: Decimal
+
+
+class PaymentGroup(NamedTuple):
+    """Payments of a kind in a state."""
+
+    customer_id: str
+    kind: str
+    state: str
+    number: int
+    amount_minor: int
+
+
+_TOTALS = """
+SELECT c.customer_id, c.plan_id, coalesce(u.events, 0), coalesce(u.tokens, 0), coalesce(u.cost, 0)
+FROM customers c LEFT JOIN (
+    SELECT tenant_id, customer_id, count(*) AS events, sum(tokens)::bigint AS tokens, sum(cost) AS cost
+    FROM usage_events WHERE status = 'charged' AND tenant_id = %(tenant_id)s GROUP BY tenant_id, customer_id
+) u ON u.tenant_id = c.tenant_id AND u.customer_id = c.customer_id
+WHERE c.tenant_id = %(tenant_id)s ORDER BY c.customer_id
+"""
+
+_WALLETS = """
+SELECT customer_id, currency, balance FROM wallets WHERE tenant_id = %s ORDER BY customer_id, currency
+"""
+
+_PAYMENTS = """
+SELECT customer_id, kind, state, count(*), sum(amount_minor)::bigint FROM payments
+WHERE tenant_id = %s GROUP BY customer_id, kind, state ORDER BY customer_id, kind, state
+"""
+
+_LAG = "SELECT extract(epoch FROM %s - min(due_at)) FROM payments WHERE due_at <= %s"
+
+
+def customer_totals(connection: Connection, tenant_id: str) -> list[CustomerTotals]:
+    """Every customer of a tenant with what they used."""
+    rows = connection.execute(_TOTALS, {"tenant_id": tenant_id}).fetchall()
+    return [CustomerTotals._make(cast("Any", row)) for row in rows]
+
+
+def wallet_standings(connection: Connection, tenant_id: str) -> list[WalletStanding]:
+    """Every wallet of a tenant."""
+    return [WalletStanding._make(cast("Any", row)) for row in connection.execute(_WALLETS, (tenant_id,)).fetchall()]
+
+
+def payment_groups(connection: Connection, tenant_id: str) -> list[PaymentGroup]:
+    """A tenant's payments by customer, kind and state."""
+    return [PaymentGroup._make(cast("Any", row)) for row in connection.execute(_PAYMENTS, (tenant_id,)).fetchall()]
+
+
+def events_charged(connection: Connection) -> int:
+    """How many events are charged, from the counters of periods: cheap."""
+    row = connection.execute("SELECT coalesce(sum(events), 0)::bigint FROM periods").fetchone()
+    assert row is not None
+    return cast("int", row[0])
+
+
+def payments_waiting(connection: Connection) -> int:
+    """Payments that are due now or under way."""
+    row = connection.execute("SELECT count(*) FROM payments WHERE state IN ('due', 'submitting')").fetchone()
+    assert row is not None
+    return cast("int", row[0])
+
+
+def payment_lag_seconds(connection: Connection, now: datetime) -> float:
+    """How long the oldest payment that is due has been waiting."""
+    row = connection.execute(_LAG, (now, now)).fetchone()
+    return float(cast("Any", row[0])) if row and row[0] is not None else 0.0
+
+
+def server_version(connection: Connection) -> str:
+    """Which Postgres this is."""
+    row = connection.execute("SHOW server_version").fetchone()
+    assert row is not None
+    return str(row[0])

@@ -1,0 +1,93 @@
+"""What the demo bills: who the customers are, which events there are, and what must come of them.
+
+The expectation is computed here in plain arithmetic from the trace alone, apart from the rules under test.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from centavo import Item, UsageEvent
+from sandbox.trace import TraceRow
+
+TENANT = "demo"
+TIER_PLAN, PREPAID_PLAN = "tiers-8m", "prepaid"
+TIME_ZONE = "America/Sao_Paulo"
+PROVIDER, MODEL = "openai", "gpt-4"
+#: From the shipped catalogue "usd-per-unit": USD for each token.
+PROMPT_PRICE, COMPLETION_PRICE = Decimal("0.00003"), Decimal("0.00006")
+FIRST_CREDIT_USD = Decimal(1000)
+GOOD_CARD, DECLINING_CARD = "pm_card_visa", "pm_card_chargeCustomerFail"
+DECLINED_CUSTOMER = 2
+INCLUDED_TOKENS = TIER_TOKENS = 8_000_000
+TIER_FEE_MINOR = 10_000
+
+
+@dataclass(slots=True)
+class Expected:
+    """What one customer must end with."""
+
+    plan: str
+    events: int = 0
+    tokens: int = 0
+    cost: Decimal = Decimal(0)
+
+    @property
+    def tiers(self) -> int:
+        if self.plan != TIER_PLAN:
+            return 0
+        beyond = max(0, self.tokens - INCLUDED_TOKENS)
+        return beyond // TIER_TOKENS + (1 if beyond % TIER_TOKENS else 0)
+
+
+def customer_name(number: int) -> str:
+    """The id of a customer of the demo."""
+    return f"customer-{number}"
+
+
+def plan_of(number: int) -> str:
+    """Even customers are on the plan with tiers, odd ones prepaid."""
+    return TIER_PLAN if number % 2 == 0 else PREPAID_PLAN
+
+
+def currency_of(number: int) -> str:
+    """The currency of a customer's wallet: that of the plan's payments, or that of the prices."""
+    return "BRL" if plan_of(number) == TIER_PLAN else "USD"
+
+
+def card_of(number: int) -> str:
+    """The card of a customer: that of customer 2 declines."""
+    return DECLINING_CARD if number == DECLINED_CUSTOMER else GOOD_CARD
+
+
+def event_of(index: int, occurred_at: datetime, context: int, generated: int, customers: int) -> UsageEvent:
+    """The usage event of a row of the trace."""
+    return UsageEvent(
+        tenant_id=TENANT,
+        customer_id=customer_name(index % customers),
+        key=f"trace-{index}",
+        occurred_at=occurred_at,
+        items=(
+            Item(category="llm_prompt", provider=PROVIDER, model=MODEL, unit="token", quantity=Decimal(context)),
+            Item(category="llm_completion", provider=PROVIDER, model=MODEL, unit="token", quantity=Decimal(generated)),
+        ),
+    )
+
+
+def expectations(rows: Sequence[TraceRow], customers: int) -> dict[str, Expected]:
+    """What every customer must end with, by id."""
+    expected = {customer_name(number): Expected(plan_of(number)) for number in range(customers)}
+    for index, row in enumerate(rows):
+        one = expected[customer_name(index % customers)]
+        one.events += 1
+        one.tokens += row.context_tokens + row.generated_tokens
+        if one.plan == PREPAID_PLAN:
+            one.cost += row.context_tokens * PROMPT_PRICE + row.generated_tokens * COMPLETION_PRICE
+    return expected
+
+
+def expected_payments(number: int, expected: Expected) -> Iterator[tuple[str, int]]:
+    """How many of a customer's tier payments must stand in which state: (state, number)."""
+    if expected.tiers:
+        yield ("retry_scheduled" if card_of(number) == DECLINING_CARD else "succeeded"), expected.tiers

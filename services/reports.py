@@ -1,0 +1,87 @@
+"""What has happened, summed up."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from db import parked as parked_rows
+from db import reports as rows
+from db.session import Connection, in_transaction
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerSummary:
+    """A customer: what was used, what it cost, what payments stand where, and the wallets."""
+
+    customer_id: str
+    plan_id: str
+    events: int
+    tokens: int
+    cost: Decimal
+    balances: dict[str, Decimal]
+    payments: dict[tuple[str, str], tuple[int, int]]
+    """(kind, state): how many, and what they come to in minor units"""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the work has come."""
+
+    charged: int
+    parked: int
+    payments_waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The state of the database, for `centavo status`."""
+
+    server_version: str
+    charged: int
+    parked: dict[str, int]
+    payments_waiting: int
+    payment_lag_seconds: float
+
+
+def customers_of(tenant_id: str) -> list[CustomerSummary]:
+    """Every customer of a tenant, summed up, in one snapshot."""
+
+    def work(connection: Connection) -> list[CustomerSummary]:
+        balances: defaultdict[str, dict[str, Decimal]] = defaultdict(dict)
+        for wallet in rows.wallet_standings(connection, tenant_id):
+            balances[wallet.customer_id][wallet.currency] = wallet.balance
+        payments: defaultdict[str, dict[tuple[str, str], tuple[int, int]]] = defaultdict(dict)
+        for group in rows.payment_groups(connection, tenant_id):
+            payments[group.customer_id][group.kind, group.state] = (group.number, group.amount_minor)
+        return [
+            CustomerSummary(*totals, balances[totals.customer_id], payments[totals.customer_id])
+            for totals in rows.customer_totals(connection, tenant_id)
+        ]
+
+    return in_transaction(work)
+
+
+def progress() -> Progress:
+    """How many events are charged and parked, and how many payments wait; cheap enough to ask often."""
+
+    def work(connection: Connection) -> Progress:
+        parked = sum(parked_rows.counts(connection).values())
+        return Progress(rows.events_charged(connection), parked, rows.payments_waiting(connection))
+
+    return in_transaction(work)
+
+
+def standing(now: datetime) -> Standing:
+    """The state of the database at a glance."""
+
+    def work(connection: Connection) -> Standing:
+        return Standing(
+            rows.server_version(connection),
+            rows.events_charged(connection),
+            parked_rows.counts(connection),
+            rows.payments_waiting(connection),
+            rows.payment_lag_seconds(connection, now),
+        )
+
+    return in_transaction(work)
