@@ -4,42 +4,48 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from billing.money import ZERO
-from billing.periods import Placement
+from billing.periods import Period
 from billing.plans import Plan
 from billing.rating import Rated
 from centavo import UsageEvent
 
 
 @dataclass(slots=True)
+class Tally:
+    """What a transaction adds to one period of one customer."""
+
+    tenant_id: str
+    customer_id: str
+    period: Period
+    plan: Plan
+    tokens: int = 0
+    events: int = 0
+
+
+@dataclass(slots=True)
 class Charge:
-    """An event with what it costs, the wallet that pays (None: nothing to pay), and the period it counts in.
+    """An event with what it costs, the wallet that pays (None: nothing to pay), and the tally it counts in.
 
     `customer_wallets` are all of the customer's: together they are the customer's lock.
     """
 
     event: UsageEvent
     rated: Rated
-    placement: Placement
-    plan: Plan
+    tally: Tally
+    is_late: bool
     wallet_id: int | None
     customer_wallets: tuple[int, ...]
 
-    @property
-    def period_key(self) -> tuple[str, str, datetime]:
-        return self.event.tenant_id, self.event.customer_id, self.placement.period.starts_at
 
-
-@dataclass(frozen=True, slots=True)
-class Movement:
-    """One debit: its place in the wallet's ledger and the balance after it."""
+class Debit(NamedTuple):
+    """What one charge takes from one wallet."""
 
     tenant_id: str
     wallet_id: int
-    seq: int
-    amount: Decimal
-    balance_after: Decimal
+    cost: Decimal
     event_key: str
     occurred_at: datetime
 
@@ -53,31 +59,38 @@ class Standing:
     spent: Decimal = ZERO
 
 
-def debit(charges: Iterable[Charge], wallets: dict[tuple[str, int], Standing]) -> list[Movement]:
-    """One movement for each charge that costs something, in the order given; `wallets` stand as after them.
+def count(charges: Iterable[Charge]) -> list[Tally]:
+    """Count each charge in its tally; the tallies, each once, in the order of their first charge."""
+    tallies: dict[int, Tally] = {}
+    for charge in charges:
+        tally = charge.tally
+        if not tally.events:
+            tallies[id(tally)] = tally
+        tally.events += 1
+        tally.tokens += charge.rated.tokens
+    return list(tallies.values())
+
+
+def debits_of(charges: Iterable[Charge]) -> list[Debit]:
+    """The debits of those charges that cost something, in their order."""
+    return [
+        Debit(c.event.tenant_id, c.wallet_id, c.rated.cost, c.event.key, c.event.occurred_at)
+        for c in charges
+        if c.wallet_id is not None and c.rated.cost
+    ]
+
+
+def debit(debits: Iterable[Debit], wallets: dict[tuple[str, int], Standing]) -> list[tuple[int, Decimal]]:
+    """Take each debit from its wallet, in the order given: its place there (seq, balance after).
 
     Usage has already happened: it is debited into debt if need be, so that the sum is the same in whatever
-    order events arrive.
+    order events arrive. `wallets` stand as after it.
     """
-    movements = []
-    for charge in charges:
-        cost = charge.rated.cost
-        if charge.wallet_id is None or not cost:
-            continue
-        event = charge.event
-        wallet = wallets[event.tenant_id, charge.wallet_id]
+    places = []
+    for tenant_id, wallet_id, cost, _, _ in debits:
+        wallet = wallets[tenant_id, wallet_id]
         wallet.balance -= cost
         wallet.spent += cost
         wallet.last_seq += 1
-        movements.append(
-            Movement(
-                event.tenant_id,
-                charge.wallet_id,
-                wallet.last_seq,
-                -cost,
-                wallet.balance,
-                event.key,
-                event.occurred_at,
-            )
-        )
-    return movements
+        places.append((wallet.last_seq, wallet.balance))
+    return places

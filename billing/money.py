@@ -37,8 +37,10 @@ def written(amount: Decimal) -> str:
     '0.15'
     >>> written(Decimal("1E+3"))
     '1000'
+    >>> written(Decimal("-0.00"))
+    '0'
     """
-    text = format(amount, "f")
+    text = format(amount, "f") if amount else "0"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 

@@ -1,7 +1,7 @@
 """Payments: money to collect. What one is called, and the states it can be in."""
 
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 
@@ -69,6 +69,8 @@ def payment_id(
     """The id that follows from what a payment is for; the same debt always has the same id.
 
     The installation is part of it: a rebuilt database must never take another's PaymentIntent for its own.
+    NUL separates, because no name that Postgres keeps can hold one.
     """
-    natural = (tenant_id, customer_id, period_start.isoformat(), kind.value, str(tier), str(generation))
-    return uuid.uuid5(installation, "\x1f".join(natural))
+    begins = period_start.astimezone(UTC).isoformat()
+    natural = (tenant_id, customer_id, begins, kind.value, str(tier), str(generation))
+    return uuid.uuid5(installation, "\0".join(natural))

@@ -11,6 +11,9 @@ from billing.money import ZERO, as_cost
 #: The scope of prices that hold for every tenant without one of its own.
 EVERYBODY = ""
 
+#: Products remembered by a book: a bound on what made-up model names can make it keep.
+ASKED_MAX = 10_000
+
 ProductKey = tuple[str, str, str, str]
 """category, provider, model, unit"""
 
@@ -96,15 +99,17 @@ class PriceBook:
 
     revision: int
     _exact: dict[tuple[str, ProductKey], list[Price]] = field(default_factory=dict)
-    _defaults: dict[tuple[str, ProductKey], list[Price]] = field(default_factory=dict)
+    _of_provider: dict[tuple[str, ProductKey], list[Price]] = field(default_factory=dict)
+    _asked: dict[tuple[str, ProductKey], tuple[list[Price], ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, revision: int, prices: Iterable[Price]) -> "PriceBook":
         book = cls(revision)
-        for price in sorted(prices, key=lambda p: (p.effective_from, p.revision), reverse=True):
+        # The id decides between defaults of the same start, so that no two processes ever choose differently.
+        for price in sorted(prices, key=lambda p: (p.effective_from, p.revision, p.price_id), reverse=True):
             book._exact.setdefault((price.scope, price.product), []).append(price)
             any_model = (price.category, price.provider, "", price.unit)
-            book._defaults.setdefault((price.scope, any_model), []).append(price)
+            book._of_provider.setdefault((price.scope, any_model), []).append(price)
         return book
 
     def find(self, tenant_id: str, product: ProductKey, at: datetime) -> Price | None:
@@ -113,25 +118,36 @@ class PriceBook:
         The exact model comes before a provider's default, and at either the tenant's own price before
         everybody's. A default serves an unknown model only if that price says so, and only for its unit.
         """
-        for scope in (tenant_id, EVERYBODY):
-            price = _in_force(self._exact.get((scope, product), ()), at)
+        scopes = self._asked.get((tenant_id, product))
+        if scopes is None:
+            scopes = self._remember(tenant_id, product)
+        for newest_first in scopes:
+            price = _in_force(newest_first, at)
             if price is not None and not price.is_ended:
                 return price
+        return self._default(tenant_id, product, at)
+
+    def _remember(self, tenant_id: str, product: ProductKey) -> tuple[list[Price], ...]:
+        """The exact prices of a product, tenant's before everybody's; kept, because the same is asked all day."""
+        if len(self._asked) >= ASKED_MAX:
+            self._asked.clear()
+        found = (self._exact.get((scope, product)) for scope in (tenant_id, EVERYBODY))
+        scopes = self._asked[tenant_id, product] = tuple(prices for prices in found if prices)
+        return scopes
+
+    def _default(self, tenant_id: str, product: ProductKey, at: datetime) -> Price | None:
         category, provider, _, unit = product
         for scope in (tenant_id, EVERYBODY):
-            price = self._default(scope, (category, provider, "", unit), at)
-            if price is not None:
-                return price
-        return None
-
-    def _default(self, scope: str, any_model: ProductKey, at: datetime) -> Price | None:
-        for price in self._defaults.get((scope, any_model), ()):
-            if price.effective_from > at or not price.is_provider_default:
-                continue
-            if price is _in_force(self._exact[scope, price.product], at) and not price.is_ended:
-                return price
+            for price in self._of_provider.get((scope, (category, provider, "", unit)), ()):
+                if price.effective_from > at or not price.is_provider_default or price.is_ended:
+                    continue
+                if price is _in_force(self._exact[scope, price.product], at):
+                    return price
         return None
 
 
 def _in_force(newest_first: Iterable[Price], at: datetime) -> Price | None:
-    return next((price for price in newest_first if price.effective_from <= at), None)
+    for price in newest_first:
+        if price.effective_from <= at:
+            return price
+    return None

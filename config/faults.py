@@ -1,8 +1,8 @@
 """Named points at which a test may end the process, as a crash would. Off unless `CENTAVO_FAULT_DIR` is set.
 
 A file `POINT.N` in that directory makes the process that reaches POINT kill itself, once per file; a file
-`POINT` does so every time. `poison.event` holds a key: the process that rates an event of that key dies.
-Production refuses the setting.
+`POINT` does so every time. Points of memory raise MemoryError instead. `poison.event` holds a key: the process
+that rates an event of that key dies. Production refuses the setting.
 """
 
 import os
@@ -27,17 +27,14 @@ def directory() -> Path | None:
 
 def reached(point: str) -> None:
     """Die here, if a test has armed this point."""
-    armed = directory()
-    if armed is None:
-        return
-    if (armed / point).exists():
+    if _is_armed(point):
         _die()
-    for once in sorted(armed.glob(f"{point}.*")):
-        try:
-            once.unlink()
-        except FileNotFoundError:
-            continue
-        _die()
+
+
+def exhausted(point: str) -> None:
+    """Be out of memory here, if a test has armed this point."""
+    if _is_armed(point):
+        raise MemoryError(point)
 
 
 def poisonous(key: str) -> None:
@@ -51,6 +48,21 @@ def poisonous(key: str) -> None:
         return
     if key == poison.strip():
         _die()
+
+
+def _is_armed(point: str) -> bool:
+    armed = directory()
+    if armed is None:
+        return False
+    if (armed / point).exists():
+        return True
+    for once in sorted(armed.glob(f"{point}.*")):
+        try:
+            once.unlink()
+        except FileNotFoundError:
+            continue
+        return True
+    return False
 
 
 def _die() -> None:

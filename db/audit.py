@@ -41,22 +41,32 @@ CHECKS: dict[str, str] = {
         ) e
         WHERE place <> seq OR due <> balance_after
     """,
-    "a charged event's cost is debited once": """
-        SELECT coalesce(u.tenant_id, e.tenant_id), coalesce(u.key, e.event_key), coalesce(u.cost::text, 'no event'),
-            concat_ws(' ', e.number, e.debited)
-        FROM (SELECT tenant_id, key, cost FROM usage_events WHERE status = 'charged' AND cost <> 0) u
+    "a charged event's cost is debited once, from its customer's wallet": """
+        SELECT coalesce(u.tenant_id, e.tenant_id), coalesce(u.key, e.event_key),
+            coalesce(concat_ws(' ', 1, u.cost, u.customer_id, u.currency), 'no event'),
+            concat_ws(' ', e.number, e.debited, e.customer_id, e.currency)
+        FROM (
+            SELECT tenant_id, key, cost, customer_id, currency
+            FROM usage_events WHERE status = 'charged' AND cost <> 0
+        ) u
         FULL JOIN (
-            SELECT tenant_id, event_key, count(*) AS number, -sum(amount) AS debited
-            FROM ledger_entries WHERE kind = 'usage' GROUP BY tenant_id, event_key
+            SELECT e.tenant_id, e.event_key, count(*) AS number, -sum(e.amount) AS debited,
+                min(w.customer_id) AS customer_id, min(w.currency) AS currency
+            FROM ledger_entries e JOIN wallets w ON w.tenant_id = e.tenant_id AND w.wallet_id = e.wallet_id
+            WHERE e.kind = 'usage' GROUP BY e.tenant_id, e.event_key
         ) e ON e.tenant_id = u.tenant_id AND e.event_key = u.key
-        WHERE u.key IS NULL OR e.event_key IS NULL OR e.number <> 1 OR e.debited <> u.cost
+        WHERE (u.key IS NULL) OR (e.event_key IS NULL) OR e.number <> 1 OR e.debited <> u.cost
+            OR (e.customer_id, e.currency) IS DISTINCT FROM (u.customer_id, u.currency)
     """,
-    "an event's cost is the sum of its lines": """
-        SELECT u.tenant_id, u.key, coalesce(l.total, 0)::text, u.cost::text
+    "an event's cost and tokens are those of its lines": """
+        SELECT u.tenant_id, u.key, concat_ws(' ', coalesce(l.cost, 0), coalesce(l.tokens, 0)),
+            concat_ws(' ', u.cost, u.tokens)
         FROM usage_events u CROSS JOIN LATERAL (
-            SELECT sum((line->>'cost')::numeric) AS total FROM jsonb_array_elements(u.items) AS line
+            SELECT sum((line->>'cost')::numeric) AS cost,
+                sum((line->>'quantity')::numeric) FILTER (WHERE line->>'unit' = 'token') AS tokens
+            FROM jsonb_array_elements(u.items) AS line
         ) l
-        WHERE u.status = 'charged' AND u.cost <> coalesce(l.total, 0)
+        WHERE u.status = 'charged' AND (u.cost, u.tokens) <> (coalesce(l.cost, 0), coalesce(l.tokens, 0))
     """,
     "a period's tokens are those of its events": """
         SELECT coalesce(p.tenant_id, u.tenant_id),
@@ -68,30 +78,81 @@ CHECKS: dict[str, str] = {
         ) u ON u.tenant_id = p.tenant_id AND u.customer_id = p.customer_id AND u.period_start = p.starts_at
         WHERE p.tenant_id IS NULL OR (p.tokens, p.events) <> (coalesce(u.tokens, 0), coalesce(u.number, 0))
     """,
+    # Where no price climbs, no event needs to be looked at.
+    "a ladder's quantities are those of its events": """
+        SELECT coalesce(q.tenant_id, u.tenant_id),
+            concat_ws(' ', coalesce(q.customer_id, u.customer_id), coalesce(q.period_start, u.period_start),
+                coalesce(q.category, u.category), coalesce(q.model, u.model), coalesce(q.unit, u.unit)),
+            coalesce(u.quantity, 0)::text, coalesce(q.quantity::text, 'none')
+        FROM period_quantities q FULL JOIN (
+            SELECT e.tenant_id, e.customer_id, e.period_start, line->>'category' AS category,
+                line->>'provider' AS provider, line->>'model' AS model, line->>'unit' AS unit,
+                sum((line->>'quantity')::numeric) AS quantity
+            FROM usage_events e CROSS JOIN LATERAL jsonb_array_elements(e.items) AS line
+            JOIN prices r ON r.price_id = (line->>'price_id')::bigint
+            WHERE e.status = 'charged' AND r.ladder IS NOT NULL AND r.ladder_span = 'period'
+                AND (line->>'quantity')::numeric > 0
+                AND EXISTS (SELECT FROM prices WHERE ladder IS NOT NULL AND ladder_span = 'period')
+            GROUP BY 1, 2, 3, 4, 5, 6, 7
+        ) u ON u.tenant_id = q.tenant_id AND u.customer_id = q.customer_id AND u.period_start = q.period_start
+            AND u.category = q.category AND u.provider = q.provider AND u.model = q.model AND u.unit = q.unit
+        WHERE q.quantity IS DISTINCT FROM u.quantity
+    """,
     "the tiers that were reached are owed, and each is a live payment": """
-        SELECT p.tenant_id, p.customer_id || ' ' || p.starts_at,
-            CASE WHEN l.tier_size IS NULL THEN 0
-                 ELSE greatest(0, ceil((p.tokens - l.included_tokens)::numeric / l.tier_size)) END::text,
-            concat_ws(' ', p.tiers_reached, coalesce(t.number, 0))
-        FROM periods p
-        JOIN plans l ON l.tenant_id = p.tenant_id AND l.plan_id = p.plan_id AND l.version = p.plan_version
-        LEFT JOIN (
-            SELECT tenant_id, customer_id, period_start, count(*) AS number
+        SELECT coalesce(p.tenant_id, t.tenant_id),
+            coalesce(p.customer_id, t.customer_id) || ' ' || coalesce(p.starts_at, t.period_start),
+            coalesce(p.owed::text, 'no period'),
+            concat_ws(' ', p.tiers_reached, coalesce(t.number, 0), coalesce(t.tiers, 0), coalesce(t.highest, 0))
+        FROM (
+            SELECT p.tenant_id, p.customer_id, p.starts_at, p.tiers_reached, CASE WHEN l.tier_size IS NULL THEN 0
+                ELSE greatest(0, ceil((p.tokens - l.included_tokens)::numeric / l.tier_size)) END AS owed
+            FROM periods p
+            JOIN plans l ON l.tenant_id = p.tenant_id AND l.plan_id = p.plan_id AND l.version = p.plan_version
+        ) p
+        FULL JOIN (
+            SELECT tenant_id, customer_id, period_start, count(*) AS number, count(DISTINCT tier) AS tiers,
+                max(tier) AS highest
             FROM payments WHERE kind = 'tier' AND state <> 'voided' GROUP BY tenant_id, customer_id, period_start
         ) t ON t.tenant_id = p.tenant_id AND t.customer_id = p.customer_id AND t.period_start = p.starts_at
-        WHERE p.tiers_reached <> coalesce(t.number, 0)
-            OR p.tiers_reached <> CASE WHEN l.tier_size IS NULL THEN 0
-                ELSE greatest(0, ceil((p.tokens - l.included_tokens)::numeric / l.tier_size)) END
+        WHERE p.tenant_id IS NULL OR (p.tiers_reached, coalesce(t.number, 0), coalesce(t.tiers, 0),
+            coalesce(t.highest, 0)) <> (p.owed, p.owed, p.owed, p.owed)
+    """,
+    "a tier payment asks for its plan's fee": """
+        SELECT t.tenant_id, t.payment_id::text, concat_ws(' ', l.tier_fee_minor, l.payment_currency),
+            concat_ws(' ', t.amount_minor, t.currency)
+        FROM payments t
+        JOIN periods p ON p.tenant_id = t.tenant_id AND p.customer_id = t.customer_id AND p.starts_at = t.period_start
+        JOIN plans l ON l.tenant_id = p.tenant_id AND l.plan_id = p.plan_id AND l.version = p.plan_version
+        WHERE t.kind = 'tier' AND (t.amount_minor, t.currency) <> (l.tier_fee_minor, l.payment_currency)
     """,
     "a payment that succeeded did so in one attempt": """
-        SELECT p.tenant_id, p.payment_id::text, CASE WHEN p.state = 'succeeded' THEN '1' ELSE '0' END,
-            coalesce(a.number, 0)::text
-        FROM payments p LEFT JOIN (
+        SELECT p.tenant_id, p.payment_id::text, p.is_paid::int::text, coalesce(a.number, 0)::text
+        FROM (
+            SELECT tenant_id, payment_id,
+                state IN ('succeeded', 'partially_refunded', 'refunded', 'disputed') AS is_paid
+            FROM payments
+        ) p LEFT JOIN (
             SELECT tenant_id, payment_id, count(*) FILTER (WHERE state = 'succeeded') AS number
             FROM payment_attempts GROUP BY tenant_id, payment_id
         ) a ON a.tenant_id = p.tenant_id AND a.payment_id = p.payment_id
-        WHERE (p.state IN ('succeeded', 'partially_refunded', 'refunded', 'disputed')) <> (coalesce(a.number, 0) = 1)
-            OR coalesce(a.number, 0) > 1
+        WHERE p.is_paid::int <> coalesce(a.number, 0)
+    """,
+    "a payment's attempts are those it counts": """
+        SELECT p.tenant_id, p.payment_id::text, p.attempts_made::text,
+            concat_ws(' ', coalesce(a.number, 0), coalesce(a.highest, 0))
+        FROM payments p LEFT JOIN (
+            SELECT tenant_id, payment_id, count(*) AS number, max(attempt) AS highest
+            FROM payment_attempts GROUP BY tenant_id, payment_id
+        ) a ON a.tenant_id = p.tenant_id AND a.payment_id = p.payment_id
+        WHERE (coalesce(a.number, 0), coalesce(a.highest, 0)) <> (p.attempts_made, p.attempts_made)
+    """,
+    # No foreign key holds these two: it would cost the usage path a write to the customer's row for each event.
+    "events belong to a customer, and entries to a wallet": """
+        SELECT u.tenant_id, u.key, 'customer ' || u.customer_id, 'none' FROM usage_events u
+        WHERE NOT EXISTS (SELECT FROM customers c WHERE c.tenant_id = u.tenant_id AND c.customer_id = u.customer_id)
+        UNION ALL
+        SELECT e.tenant_id, e.wallet_id || ' #' || e.seq, 'wallet ' || e.wallet_id, 'none' FROM ledger_entries e
+        WHERE NOT EXISTS (SELECT FROM wallets w WHERE w.tenant_id = e.tenant_id AND w.wallet_id = e.wallet_id)
     """,
 }
 

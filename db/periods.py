@@ -1,10 +1,13 @@
 """Periods and their counters. Whoever changes them holds the customer's wallets first."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Self, cast
 
+from billing.charging import Tally
+from db.arrays import BigintArray, MomentArray, TextArray, bigints, moments, texts
 from db.session import Connection
 
 
@@ -19,14 +22,27 @@ class NewPeriod(NamedTuple):
     plan_version: int
 
 
-class Counted(NamedTuple):
-    """What one transaction adds to a period."""
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a transaction adds to periods, ready to be sent before any lock is taken."""
 
-    tenant_id: str
-    customer_id: str
-    starts_at: datetime
-    tokens: int
-    events: int
+    number: int
+    tenant_ids: TextArray
+    customer_ids: TextArray
+    starts_at: MomentArray
+    tokens: BigintArray
+    events: BigintArray
+
+    @classmethod
+    def of(cls, tallies: Sequence[Tally]) -> Self:
+        return cls(
+            len(tallies),
+            texts([tally.tenant_id for tally in tallies]),
+            texts([tally.customer_id for tally in tallies]),
+            moments([tally.period.starts_at for tally in tallies]),
+            bigints([tally.tokens for tally in tallies]),
+            bigints([tally.events for tally in tallies]),
+        )
 
 
 class PeriodTotals(NamedTuple):
@@ -85,9 +101,10 @@ def begin(connection: Connection, periods: Sequence[NewPeriod]) -> None:
     connection.execute(_BEGIN, [list(column) for column in zip(*periods, strict=True)])
 
 
-def count(connection: Connection, counted: Sequence[Counted]) -> list[PeriodTotals]:
+def count(connection: Connection, counts: Counts) -> list[PeriodTotals]:
     """Add to the counters of open periods; the totals after it. A closed period is left out of the answer."""
-    rows = connection.execute(_COUNT, [list(column) for column in zip(*counted, strict=True)], binary=True)
+    columns = (counts.tenant_ids, counts.customer_ids, counts.starts_at, counts.tokens, counts.events)
+    rows = connection.execute(_COUNT, columns, binary=True)
     return [PeriodTotals._make(cast("Any", row)) for row in rows.fetchall()]
 
 

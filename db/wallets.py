@@ -1,11 +1,14 @@
 """Wallets and their ledger. The wallet rows of a customer are the customer's lock."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Self, cast
 from uuid import UUID
 
+from billing.charging import Debit, Standing
+from db.arrays import BigintArray, MomentArray, TextArray, bigints, moments, numerics, texts
 from db.session import Connection
 
 
@@ -21,25 +24,20 @@ class WalletRow(NamedTuple):
     last_seq: int
 
 
-class EntryRow(NamedTuple):
-    """A ledger entry of usage; the constants of the kind are in the statement."""
+@dataclass(frozen=True, slots=True)
+class UsageEntries:
+    """What is known of usage entries before the wallets are locked, ready to be sent."""
 
-    tenant_id: str
-    wallet_id: int
-    seq: int
-    amount: Decimal
-    balance_after: Decimal
-    event_key: str
-    occurred_at: datetime
+    tenant_ids: TextArray
+    wallet_ids: BigintArray
+    costs: TextArray
+    event_keys: TextArray
+    occurred_at: MomentArray
 
-
-class SpentRow(NamedTuple):
-    """How a wallet stands after usage was debited; `spent` is positive."""
-
-    tenant_id: str
-    wallet_id: int
-    last_seq: int
-    spent: Decimal
+    @classmethod
+    def of(cls, debits: Sequence[Debit]) -> Self:
+        tenant_ids, wallet_ids, costs, event_keys, occurred_at = zip(*debits, strict=True)
+        return cls(texts(tenant_ids), bigints(wallet_ids), numerics(costs), texts(event_keys), moments(occurred_at))
 
 
 class Entry(NamedTuple):
@@ -79,17 +77,17 @@ FOR NO KEY UPDATE
 
 _USAGE_ENTRIES = """
 INSERT INTO ledger_entries (
-    tenant_id, wallet_id, seq, amount, balance_after, event_key, occurred_at, kind, contra, recorded_at)
-SELECT e.tenant_id, e.wallet_id, e.seq, e.amount, e.balance_after, e.event_key, e.occurred_at,
+    tenant_id, wallet_id, amount, event_key, occurred_at, seq, balance_after, kind, contra, recorded_at)
+SELECT e.tenant_id, e.wallet_id, -e.cost::numeric, e.event_key, e.occurred_at, e.seq, e.balance_after::numeric,
     'usage', 'revenue:usage', %b
-FROM unnest(%b::text[], %b::bigint[], %b::bigint[], %b::numeric[], %b::numeric[], %b::text[], %b::timestamptz[])
-    AS e(tenant_id, wallet_id, seq, amount, balance_after, event_key, occurred_at)
+FROM unnest(%b::text[], %b::bigint[], %b::text[], %b::text[], %b::timestamptz[], %b::bigint[], %b::text[])
+    AS e(tenant_id, wallet_id, cost, event_key, occurred_at, seq, balance_after)
 """
 
 _SPEND = """
 UPDATE wallets w
-SET balance = w.balance - s.spent, used_total = w.used_total + s.spent, last_seq = s.last_seq
-FROM unnest(%b::text[], %b::bigint[], %b::bigint[], %b::numeric[]) AS s(tenant_id, wallet_id, last_seq, spent)
+SET balance = w.balance - s.spent::numeric, used_total = w.used_total + s.spent::numeric, last_seq = s.last_seq
+FROM unnest(%b::text[], %b::bigint[], %b::bigint[], %b::text[]) AS s(tenant_id, wallet_id, last_seq, spent)
 WHERE w.tenant_id = s.tenant_id AND w.wallet_id = s.wallet_id
 """
 
@@ -116,7 +114,7 @@ WHERE e.tenant_id = %s AND e.idempotency_key = %s
 def lock(connection: Connection, wallet_keys: Sequence[tuple[str, int]]) -> list[WalletRow]:
     """The wallets of these (tenant, wallet), locked FOR NO KEY UPDATE in the order of the primary key."""
     tenant_ids, wallet_ids = zip(*wallet_keys, strict=True)
-    rows = connection.execute(_LOCK, (list(tenant_ids), list(wallet_ids)), binary=True)
+    rows = connection.execute(_LOCK, (texts(tenant_ids), bigints(wallet_ids)), binary=True)
     return [WalletRow._make(cast("Any", row)) for row in rows.fetchall()]
 
 
@@ -126,10 +124,23 @@ def lock_of_customer(connection: Connection, tenant_id: str, customer_id: str) -
     return [WalletRow._make(cast("Any", row)) for row in rows.fetchall()]
 
 
-def debit_usage(connection: Connection, entries: Sequence[EntryRow], spent: Sequence[SpentRow], now: datetime) -> None:
-    """Write the entries of usage and the wallets after them. The caller holds the wallets' locks."""
-    connection.execute(_USAGE_ENTRIES, (now, *(list(column) for column in zip(*entries, strict=True))))
-    connection.execute(_SPEND, [list(column) for column in zip(*spent, strict=True)])
+def debit_usage(
+    connection: Connection,
+    entries: UsageEntries,
+    places: Sequence[tuple[int, Decimal]],
+    standing: Mapping[tuple[str, int], Standing],
+    now: datetime,
+) -> None:
+    """Write the entries of usage, each at its place (seq, balance after), and the wallets as they stand after.
+
+    The caller holds the wallets' locks.
+    """
+    seqs, balances = zip(*places, strict=True)
+    known = (entries.tenant_ids, entries.wallet_ids, entries.costs, entries.event_keys, entries.occurred_at)
+    connection.execute(_USAGE_ENTRIES, (now, *known, bigints(seqs), numerics(balances)))
+    changed = [(*key, wallet.last_seq, wallet.spent) for key, wallet in standing.items() if wallet.spent]
+    tenant_ids, wallet_ids, last_seqs, spent = zip(*changed, strict=True)
+    connection.execute(_SPEND, (texts(tenant_ids), bigints(wallet_ids), bigints(last_seqs), numerics(spent)))
 
 
 def receive(connection: Connection, entry: Entry) -> None:

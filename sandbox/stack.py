@@ -41,6 +41,7 @@ class Addresses:
             "broker_url": self.broker_url,
             "stripe_api_base": self.stripe_api_base,
             "stripe_secret_key": SANDBOX_STRIPE_KEY,
+            "health_dir": home,
         }
 
     def as_environment(self, home: Path, **more: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from billing.errors import CatalogueMalformed
+from billing.money import ZERO
 from billing.plans import Plan
 from billing.prices import LadderSpan, Rung
 from db.prices import NewPrice
@@ -20,6 +21,7 @@ M = TypeVar("M", bound=BaseModel)
 _Amount = Annotated[Decimal, Field(ge=0, max_digits=24, decimal_places=18, allow_inf_nan=False)]
 _Quantity = Annotated[Decimal, Field(gt=0, max_digits=30, decimal_places=12, allow_inf_nan=False)]
 _Name = Annotated[str, Field(min_length=1, max_length=128)]
+_Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$|^CREDIT$")]
 
 
 class _Strict(BaseModel):
@@ -36,8 +38,8 @@ class _Price(_Strict):
     provider: _Name
     model: _Name
     unit: _Name
-    currency: str | None = None
-    unit_price: _Amount = Decimal(0)
+    currency: _Currency | None = None
+    unit_price: _Amount | None = None
     per: _Quantity = Decimal(1)
     ladder: tuple[_Rung, ...] = ()
     ladder_span: LadderSpan = LadderSpan.EVENT
@@ -49,7 +51,7 @@ class _Price(_Strict):
 
 class _PriceCatalogue(_Strict):
     description: str = ""
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$|^CREDIT$")]
+    currency: _Currency
     effective_from: AwareDatetime
     prices: tuple[_Price, ...] = Field(min_length=1)
 
@@ -89,6 +91,7 @@ def read_plans(source: str) -> list[Plan]:
 
 def _new_price(price: _Price, catalogue: _PriceCatalogue, scope: str, effective_from: datetime | None) -> NewPrice:
     ladder = tuple(Rung(rung.up_to, rung.unit_price) for rung in price.ladder)
+    _check_cost(price)
     _check_ladder(price, ladder)
     return NewPrice(
         scope,
@@ -97,7 +100,7 @@ def _new_price(price: _Price, catalogue: _PriceCatalogue, scope: str, effective_
         price.model,
         price.unit,
         price.currency or catalogue.currency,
-        price.unit_price,
+        price.unit_price or ZERO,
         price.per,
         ladder,
         price.ladder_span,
@@ -106,6 +109,15 @@ def _new_price(price: _Price, catalogue: _PriceCatalogue, scope: str, effective_
         (effective_from or price.effective_from or catalogue.effective_from).astimezone(UTC),
         0,
         price.description,
+    )
+
+
+def _check_cost(price: _Price) -> None:
+    """Nothing is free because a line was forgotten; what costs nothing says so with a unit_price of 0."""
+    if price.ended or (price.unit_price is None) == bool(price.ladder):
+        return
+    raise CatalogueMalformed(
+        f"{price.category}/{price.provider}/{price.model}/{price.unit} needs a unit_price or a ladder, and not both"
     )
 
 

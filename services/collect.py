@@ -24,7 +24,7 @@ from payments.gateway import (
     PaymentGateway,
     confirm_parameters,
 )
-from services.sync import sync
+from services.sync import check_identity, sync
 
 log = logger(__name__)
 
@@ -53,10 +53,10 @@ def claim_due(now: datetime) -> list[tuple[str, UUID]]:
 
 
 def collect(tenant_id: str, payment_id: UUID, gateway: PaymentGateway, now: datetime) -> PaymentState | None:
-    """Take a payment as far as it goes now; its state after that, or None if there is no such payment.
+    """Take a payment as far as it goes now; its state after that, or None if nothing came of it.
 
-    A decline is an outcome. When Stripe is away or its answer unknown, the payment stays as it is and its lease
-    runs out; that never uses up an attempt.
+    A payment that is not due is left alone. A decline is an outcome. When Stripe is away or its answer unknown,
+    the payment stays as it is and its lease runs out; that never uses up an attempt.
     """
     try:
         return _collect(tenant_id, payment_id, gateway, now)
@@ -91,9 +91,13 @@ def _collect(tenant_id: str, payment_id: UUID, gateway: PaymentGateway, now: dat
 def _next_step(
     connection: Connection, tenant_id: str, payment_id: UUID, now: datetime
 ) -> tuple[PaymentRow | None, AttemptRow | None, Step]:
-    """Look at the payment under its lock; when it is to be confirmed, write the attempt."""
+    """Look at the payment under its lock; when it is to be confirmed, write the attempt.
+
+    What is not due yet needs nothing: a second message for a payment that was declined meanwhile must not
+    charge the card again.
+    """
     payment = rows.lock(connection, tenant_id, payment_id)
-    if payment is None or payment.state not in COLLECTABLE:
+    if payment is None or payment.state not in COLLECTABLE or not _is_due(payment, now):
         return payment, None, Step.NOTHING
     attempt = rows.open_attempt(connection, tenant_id, payment_id)
     if attempt is not None:
@@ -111,20 +115,35 @@ def _next_step(
     return payment, begun, Step.CONFIRM
 
 
+def _is_due(payment: PaymentRow, now: datetime) -> bool:
+    return payment.due_at is not None and payment.due_at <= now
+
+
 def _create_intent(payment: PaymentRow, gateway: PaymentGateway, now: datetime) -> None:
     intent = _adoptable(payment, gateway) if now - payment.created_at > ADOPT_AFTER else None
     intent = intent or gateway.create_intent(_request(payment), f"pay:{payment.payment_id}:create")
+    # Before it can be confirmed: an intent of another amount must never be charged.
+    check_identity(payment, intent)
     intent_id = intent.stripe_payment_intent_id
     faults.reached("collect.after_create")
     in_transaction(lambda c: rows.set_intent(c, payment.tenant_id, payment.payment_id, intent_id, now))
 
 
 def _adoptable(payment: PaymentRow, gateway: PaymentGateway) -> IntentSnapshot | None:
-    """The intent of this payment that Stripe has already, if any, by the id in its metadata."""
+    """The intent of this payment that Stripe has already, if any, by the id in its metadata.
+
+    Looked for from the start of the period: the row may be younger than the intent, if the database was
+    restored and the usage sent again. One that is canceled can collect nothing any more.
+    """
     assert payment.stripe_customer_id is not None
-    found = gateway.find_intents(payment.stripe_customer_id, payment.created_at)
-    ours = [intent for intent in found if intent.payment_id == payment.payment_id]
-    return next((intent for intent in ours if intent.status == "succeeded"), ours[-1] if ours else None)
+    found = gateway.find_intents(payment.stripe_customer_id, min(payment.period_start, payment.created_at))
+    ours = [one for one in found if one.payment_id == payment.payment_id and one.status != "canceled"]
+    return min(ours, key=_how_open, default=None)
+
+
+def _how_open(intent: IntentSnapshot) -> int:
+    """Least for the intent that has collected, or is about to."""
+    return {"succeeded": 0, "processing": 1}.get(intent.status, 2)
 
 
 def _call(payment: PaymentRow, attempt: AttemptRow, step: Step, gateway: PaymentGateway) -> tuple[IntentSnapshot, bool]:
@@ -161,11 +180,14 @@ def _request(payment: PaymentRow) -> IntentRequest:
 
 
 def _set_aside(tenant_id: str, payment_id: UUID, error: GatewayRejected, now: datetime) -> None:
-    """Our request is wrong: nothing is known to have moved; look again much later, and say so."""
+    """Our request is wrong: nothing is known to have moved; look again much later, and say so.
+
+    Unless another worker has settled the payment meanwhile: that stands.
+    """
 
     def work(connection: Connection) -> None:
         payment = rows.lock(connection, tenant_id, payment_id)
-        if payment is not None:
+        if payment is not None and payment.state in COLLECTABLE:
             rows.settle(
                 connection,
                 payment,

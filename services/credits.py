@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from billing.errors import IdempotencyConflict, Rejected, WalletNotFound
-from billing.money import COST_PLACES, written
+from billing.money import COST_PLACES, DIGITS, written
 from config.logging import logger
 from db import wallets as rows
 from db.session import Connection, in_transaction
@@ -108,6 +108,9 @@ def _granted_before(connection: Connection, asked: Grant) -> Granted | None:
 def _check_amount(amount: Decimal) -> None:
     if not amount.is_finite() or amount <= 0:
         raise Rejected("a grant is an amount above zero", amount=str(amount))
+    # More digits than the context has would be rounded away before anyone could count them.
+    is_exact = len(amount.as_tuple().digits) <= DIGITS
     exponent = amount.normalize().as_tuple().exponent
-    if isinstance(exponent, int) and (-exponent > COST_PLACES or amount.adjusted() >= AMOUNT_DIGITS_MAX):
+    places = -exponent if isinstance(exponent, int) else 0
+    if not is_exact or places > COST_PLACES or amount.adjusted() >= AMOUNT_DIGITS_MAX:
         raise Rejected(f"an amount has at most {COST_PLACES} decimal places and 24 digits before", amount=str(amount))

@@ -1,8 +1,10 @@
 """Customers: who is billed, on which plan, from which wallets, with which card."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import uuid5
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from billing.errors import AlreadyExists, CustomerNotFound, PlanNotFound, Rejected
@@ -13,6 +15,8 @@ from db.session import Connection, in_transaction
 from payments.gateway import PaymentGateway
 
 log = logger(__name__)
+
+_CURRENCY = re.compile(r"[A-Z]{3}|CREDIT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +33,12 @@ class NewCustomer:
 def create_customers(wanted: Sequence[NewCustomer], now: datetime) -> int:
     """Make customers with their wallets, all or none; how many are new.
 
-    Raises `PlanNotFound`, `Rejected` (no such time zone), `AlreadyExists` (on another plan or in another zone).
+    Raises `PlanNotFound`, `Rejected` (no such time zone or currency), `AlreadyExists` (on another plan or in
+    another zone).
     """
     for one in wanted:
         _check_zone(one.time_zone)
+        _check_currencies(one.currencies)
 
     def work(connection: Connection) -> int:
         return sum(_create(connection, one, now) for one in wanted)
@@ -55,7 +61,8 @@ def attach_card(
     installation = in_transaction(rows.installation_id)
 
     metadata = {"tenant_id": tenant_id, "customer_id": customer_id, "installation": str(installation)}
-    key = f"customer:{installation}:{tenant_id}:{customer_id}"
+    # Names may hold what no HTTP header can, or be longer than a key may be.
+    key = "customer:" + str(uuid5(installation, f"{tenant_id}\0{customer_id}"))
     stripe_id = customer.stripe_customer_id or gateway.create_customer(name or customer_id, metadata, key)
     card = gateway.attach_payment_method(stripe_id, payment_method)
 
@@ -84,3 +91,9 @@ def _check_zone(name: str) -> None:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise Rejected(f"{name!r} is not a time zone; names look like America/Sao_Paulo") from error
+
+
+def _check_currencies(currencies: Sequence[str]) -> None:
+    for currency in currencies:
+        if not _CURRENCY.fullmatch(currency):
+            raise Rejected(f"{currency!r} is not a currency; they look like BRL, or are CREDIT")

@@ -6,7 +6,6 @@ telescope: whatever the order of events, a period's sum is the ladder's cost of 
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from decimal import Decimal
 
 from billing.charging import Charge
@@ -20,11 +19,14 @@ from db.session import Connection
 from services.preparing import items_as_json
 
 
-def climb(connection: Connection, charges: Iterable[Charge]) -> None:
-    """Rate again, in place, what depends on the period so far. The caller holds the customers' wallets."""
+def climb(connection: Connection, charges: Iterable[Charge]) -> bool:
+    """Rate again, in place, what depends on the period so far; whether anything did.
+
+    The caller holds the customers' wallets.
+    """
     climbing = [charge for charge in charges if any(_adds_up(line) for line in charge.rated.lines)]
     if not climbing:
-        return
+        return False
     added: defaultdict[Climb, Decimal] = defaultdict(Decimal)
     for charge in climbing:
         for line in filter(_adds_up, charge.rated.lines):
@@ -34,6 +36,7 @@ def climb(connection: Connection, charges: Iterable[Charge]) -> None:
     for charge in climbing:
         _rate_again(charge, before)
     _write(connection, climbing)
+    return True
 
 
 def _rate_again(charge: Charge, before: dict[Climb, Decimal]) -> None:
@@ -44,9 +47,9 @@ def _rate_again(charge: Charge, before: dict[Climb, Decimal]) -> None:
             continue
         assert line.price is not None
         key = _climb_of(charge, line)
-        lines.append(replace(line, cost=cost_of(line.price, line.item.quantity, before[key])))
+        lines.append(line._replace(cost=cost_of(line.price, line.item.quantity, before[key])))
         before[key] += line.item.quantity
-    charge.rated = replace(charge.rated, lines=tuple(lines), cost=total(lines))
+    charge.rated = charge.rated._replace(lines=tuple(lines), cost=total(lines))
 
 
 def _write(connection: Connection, climbing: Sequence[Charge]) -> None:
@@ -60,4 +63,6 @@ def _adds_up(line: Line) -> bool:
 
 def _climb_of(charge: Charge, line: Line) -> Climb:
     item = line.item
-    return (*charge.period_key, item.category, item.provider, item.model, item.unit)
+    tally = charge.tally
+    period = (tally.tenant_id, tally.customer_id, tally.period.starts_at)
+    return (*period, item.category, item.provider, item.model, item.unit)

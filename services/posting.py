@@ -1,10 +1,11 @@
 """What new events do to wallets, periods and payments, under their customers' locks."""
 
-from collections import Counter
+import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
-from billing.charging import Charge, Standing, debit
+from billing.charging import Charge, Standing, Tally, count, debit, debits_of
 from billing.payments import PaymentKind, payment_id
 from billing.plans import Plan
 from billing.tiers import tiers_owed
@@ -12,41 +13,48 @@ from db import payments as payment_rows
 from db import periods as period_rows
 from db import wallets as wallet_rows
 from db.payments import NewPayment
-from db.periods import Counted, NewPeriod, PeriodTotals
+from db.periods import Counts, NewPeriod, PeriodTotals
 from db.session import Connection, Stale
-from db.wallets import EntryRow, SpentRow
+from db.wallets import UsageEntries
 from services import catalogue, ladders
 
-PeriodKey = tuple[str, str, datetime]
-"""tenant, customer, start"""
+
+class Posted(NamedTuple):
+    """How many payments fell due, and when the wallets were locked (`time.perf_counter`, for the log)."""
+
+    payments_due: int
+    locked_at: float | None
 
 
-def post(connection: Connection, charges: Sequence[Charge], now: datetime) -> int:
-    """Debit wallets, count tokens and let tier payments fall due; how many payments are new.
+NOTHING_POSTED = Posted(0, None)
+
+
+def post(connection: Connection, charges: Sequence[Charge], now: datetime) -> Posted:
+    """Debit wallets, count tokens and let tier payments fall due.
 
     Locks the wallets in order, then the period rows; raises `Stale` when a period was closed meanwhile.
+    What can be made ready before the locks, is: a busy customer's events wait for one another here.
     """
+    tallies = count(charges)
+    counts = Counts.of(tallies)
+    debits = debits_of(charges)
+    entries = UsageEntries.of(debits) if debits else None
+
     standing = lock_wallets(connection, charges)
-    _begin_periods(connection, charges)
-    ladders.climb(connection, charges)
-    movements = debit(charges, standing)
-    counted = _counted(charges)
+    locked_at = time.perf_counter()
+    _begin_periods(connection, tallies)
+    if ladders.climb(connection, charges):
+        debits = debits_of(charges)
+        entries = UsageEntries.of(debits) if debits else None
+
+    places = debit(debits, standing)
     with connection.pipeline():
-        if movements:
-            entries = [
-                EntryRow(m.tenant_id, m.wallet_id, m.seq, m.amount, m.balance_after, m.event_key, m.occurred_at)
-                for m in movements
-            ]
-            spent = [
-                SpentRow(tenant_id, wallet_id, wallet.last_seq, wallet.spent)
-                for (tenant_id, wallet_id), wallet in standing.items()
-                if wallet.spent
-            ]
-            wallet_rows.debit_usage(connection, entries, spent, now)
-        totals = period_rows.count(connection, counted)
-    if len(totals) != len(counted):
+        if entries:
+            wallet_rows.debit_usage(connection, entries, places, standing, now)
+        totals = period_rows.count(connection, counts)
+    if len(totals) != counts.number:
         raise Stale
-    return _fall_due(connection, totals, {charge.period_key: charge.plan for charge in charges}, now)
+    return Posted(_fall_due(connection, tallies, totals, now), locked_at)
 
 
 def lock_wallets(connection: Connection, charges: Iterable[Charge]) -> dict[tuple[str, int], Standing]:
@@ -58,36 +66,25 @@ def lock_wallets(connection: Connection, charges: Iterable[Charge]) -> dict[tupl
     return {(row.tenant_id, row.wallet_id): Standing(row.balance, row.last_seq) for row in locked}
 
 
-def _begin_periods(connection: Connection, charges: Iterable[Charge]) -> None:
-    new = {
-        NewPeriod(c.event.tenant_id, c.event.customer_id, p.starts_at, p.ends_at, p.plan_id, p.plan_version)
-        for c in charges
-        if (p := c.placement.period).is_new
-    }
+def _begin_periods(connection: Connection, tallies: Iterable[Tally]) -> None:
+    new = [
+        NewPeriod(tally.tenant_id, tally.customer_id, p.starts_at, p.ends_at, p.plan_id, p.plan_version)
+        for tally in tallies
+        if (p := tally.period).is_new
+    ]
     if new:
-        period_rows.begin(connection, sorted(new))
+        period_rows.begin(connection, new)
 
 
-def _counted(charges: Iterable[Charge]) -> list[Counted]:
-    tokens: Counter[PeriodKey] = Counter()
-    events: Counter[PeriodKey] = Counter()
-    for charge in charges:
-        key = charge.period_key
-        tokens[key] += charge.rated.tokens
-        events[key] += 1
-    return [Counted(*key, tokens[key], number) for key, number in events.items()]
-
-
-def _fall_due(
-    connection: Connection, totals: Iterable[PeriodTotals], plans: dict[PeriodKey, Plan], now: datetime
-) -> int:
+def _fall_due(connection: Connection, tallies: Iterable[Tally], totals: Iterable[PeriodTotals], now: datetime) -> int:
     """One payment for each tier that has begun and has none; the row says how many have."""
+    plans = {(t.tenant_id, t.customer_id, t.period.starts_at): t.plan for t in tallies if t.plan.has_tiers}
     owed: list[NewPayment] = []
     reached = []
     for total in totals:
-        plan = plans[total[:3]]
-        tiers = tiers_owed(total.tokens, plan)
-        if tiers > total.tiers_reached:
+        plan = plans.get(total[:3])
+        tiers = tiers_owed(total.tokens, plan) if plan else 0
+        if plan and tiers > total.tiers_reached:
             reached.append((*total[:3], tiers))
             owed += [_tier_payment(connection, total, plan, tier) for tier in range(total.tiers_reached + 1, tiers + 1)]
     if not owed:

@@ -3,18 +3,23 @@
 Nothing here holds a lock; all rules are pure and live in `billing`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import lru_cache
 from operator import itemgetter
 
 import msgspec
 
-from billing.charging import Charge
+from billing.charging import Charge, Tally
 from billing.fingerprints import fingerprint
 from billing.money import ZERO, written
 from billing.periods import Period, place
-from billing.rating import Bounds, Line, Parking, ParkReason, implausible, rate
+from billing.plans import Plan
+from billing.prices import Price, PriceBook
+from billing.rating import Bounds, Line, Parking, ParkReason, rate
+from centavo import Item, UsageEvent
 from config import faults
 from db import customers as customer_rows
 from db import usage as usage_rows
@@ -23,11 +28,13 @@ from db.usage import EventRow
 from services import catalogue
 from services.envelopes import Received, Unusable
 
-#: How far back periods are read: as old as an event may be, and a month more.
-PERIODS_SINCE = timedelta(days=70)
+#: How far back the beginnings of periods are read: as old as an event may be, and two months more.
+PERIODS_SINCE = timedelta(days=100)
 
 _context_of = itemgetter(*usage_rows.CONTEXT_COLUMNS)
 _encode = msgspec.json.Encoder().encode
+# Fractions were read as Decimal; in what the producer said they are numbers.
+_encode_as_said = msgspec.json.Encoder(decimal_format="number").encode
 
 
 @dataclass(slots=True)
@@ -38,6 +45,7 @@ class Account:
     plan_key: tuple[str, int]
     wallets: dict[str, int] = field(default_factory=dict)
     periods: list[Period] = field(default_factory=list)
+    tallies: dict[datetime, Tally] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -62,50 +70,62 @@ def prepare(connection: Connection, received: Sequence[Received], now: datetime,
     accounts, revision = _accounts(connection, received, now)
     book = catalogue.price_book(connection, revision)
     plans = catalogue.plans(connection, _plan_keys(accounts))
+    window = bounds.at(now) if bounds else None
     prepared = Prepared()
     strangers: list[Received] = []
     for one in received:
-        event = one.event
         if not _is_first(one, prepared):
             continue
-        account = accounts.get((event.tenant_id, event.customer_id))
+        account = accounts.get((one.event.tenant_id, one.event.customer_id))
         if account is None:
             strangers.append(one)
             continue
-        faults.poisonous(event.key)
-        placement = place(event.occurred_at, account.periods, now, account.time_zone, account.plan_key)
-        plan = plans[event.tenant_id, placement.period.plan_id, placement.period.plan_version]
-        parking = implausible(event, now, bounds) if bounds else None
-        rated = parking or rate(event, plan, account.wallets, book)
-        if isinstance(rated, Parking):
-            _add_parked(prepared, one, rated)
-            continue
-        if placement.period.is_new and placement.period not in account.periods:
-            account.periods.append(placement.period)
-        wallet_id = account.wallets[rated.currency] if rated.currency else None
-        charge = Charge(event, rated, placement, plan, wallet_id, tuple(account.wallets.values()))
-        _add_charge(prepared, one, charge)
+        faults.poisonous(one.event.key)
+        parking = window.implausible(one.event) if window else None
+        charged = parking or _charge(one.event, account, plans, book, now)
+        if isinstance(charged, Parking):
+            _add_parked(prepared, one, charged)
+        else:
+            _add_charge(prepared, one, charged)
     if strangers:
         prepared.unusable += _unknown(connection, strangers)
     return prepared
 
 
+def _charge(
+    event: UsageEvent, account: Account, plans: Mapping[catalogue.PlanKey, Plan], book: PriceBook, now: datetime
+) -> Charge | Parking:
+    """An event, rated on the plan of the period that it counts in."""
+    period, is_late = place(event.occurred_at, account.periods, now, account.time_zone, account.plan_key)
+    tally = account.tallies.get(period.starts_at)
+    plan = tally.plan if tally else plans[event.tenant_id, period.plan_id, period.plan_version]
+    rated = rate(event, plan, account.wallets, book)
+    if isinstance(rated, Parking):
+        return rated
+    if tally is None:
+        tally = account.tallies[period.starts_at] = Tally(event.tenant_id, event.customer_id, period, plan)
+        if period.is_new:
+            account.periods.append(period)
+    wallet_id = account.wallets[rated.currency] if rated.currency else None
+    return Charge(event, rated, tally, is_late, wallet_id, tuple(account.wallets.values()))
+
+
 def items_as_json(lines: Sequence[Line]) -> str:
     """The lines of an event as they are kept: each item with its price and cost."""
-    return _encode(
-        [
-            {
-                "category": line.item.category,
-                "provider": line.item.provider,
-                "model": line.item.model,
-                "unit": line.item.unit,
-                "quantity": written(line.item.quantity),
-                "price_id": line.price.price_id if line.price else None,
-                "cost": written(line.cost),
-            }
-            for line in lines
-        ]
-    ).decode()
+    return "[" + ",".join([_line_as_json(*line) for line in lines]) + "]"
+
+
+def _line_as_json(item: Item, price: Price | None, cost: Decimal) -> str:
+    product = _product_as_json(item.category, item.provider, item.model, item.unit)
+    price_id = price.price_id if price else "null"
+    return f'{product},"quantity":"{written(item.quantity)}","price_id":{price_id},"cost":"{written(cost)}"}}'
+
+
+@lru_cache(maxsize=4096)
+def _product_as_json(category: str, provider: str, model: str, unit: str) -> str:
+    """The beginning of a line's JSON object: the same few products come all day."""
+    product = {"category": category, "provider": provider, "model": model, "unit": unit}
+    return _encode(product).decode().removesuffix("}")
 
 
 def _accounts(
@@ -185,8 +205,8 @@ def _add_charge(prepared: Prepared, one: Received, charge: Charge) -> None:
         event.customer_id,
         "charged",
         event.occurred_at,
-        charge.placement.period.starts_at,
-        charge.placement.is_late,
+        charge.tally.period.starts_at,
+        charge.is_late,
         rated.tokens,
         rated.cost,
         rated.currency,
@@ -240,4 +260,4 @@ def _add(prepared: Prepared, one: Received, row: EventRow) -> None:
 
 def _metadata(one: Received) -> str | None:
     metadata = one.event.metadata
-    return None if metadata is None else _encode(metadata).decode()
+    return None if metadata is None else _encode_as_said(metadata).decode()

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from billing.errors import AlreadyExists, Rejected
-from billing.prices import Price
+from billing.errors import AlreadyExists, Rejected, TenantNotFound
+from billing.prices import EVERYBODY, Price, PriceBook
 from config.logging import logger
+from db import customers as customer_rows
 from db import prices as rows
 from db.prices import NewPrice
 from db.session import Connection, in_transaction
@@ -14,20 +15,26 @@ log = logger(__name__)
 
 #: A change of a live price begins at least this much ahead, so that no transaction under way disagrees.
 NOTICE = timedelta(seconds=60)
+#: A model that no price names: what serves it is a provider's default.
+UNKNOWN_MODEL = "\0"
 
 
 def load_prices(prices: Sequence[NewPrice], now: datetime, *, is_correction: bool = False) -> int:
     """Add prices to the book, all or none; how many are new. What is there already is left alone.
 
-    A product's first price may start in the past, so that what was parked for it can be replayed. A change
-    starts at least a minute ahead. With `is_correction`, a price that differs from one of the same start is
-    added as its next revision. Raises `AlreadyExists` or `Rejected`, naming the price.
+    Where nothing has a price yet, one may start in the past, so that what was parked for it can be replayed.
+    What takes the place of another price, be it everybody's or a provider's default, starts at least a minute
+    ahead. With `is_correction`, a price that differs from one of the same start is added as its next revision.
+    Raises `AlreadyExists`, `Rejected` or `TenantNotFound`, naming the price.
     """
+    _refuse_contradictions(prices)
 
     def work(connection: Connection) -> int:
+        _refuse_strangers(connection, prices)
         rows.lock_book(connection)
         known = rows.listed(connection)
-        wanted = [price for price in (_to_add(price, known, now, is_correction) for price in prices) if price]
+        book = PriceBook.of(0, known)
+        wanted = [price for price in (_to_add(price, known, book, now, is_correction) for price in prices) if price]
         return rows.add(connection, wanted, now)
 
     added = in_transaction(work)
@@ -40,9 +47,24 @@ def listed(scope: str | None = None, provider: str | None = None) -> list[Price]
     return in_transaction(lambda connection: rows.listed(connection, scope, provider))
 
 
-def _to_add(price: NewPrice, known: Sequence[Price], now: datetime, is_correction: bool) -> NewPrice | None:
-    product = (price.scope, price.category, price.provider, price.model, price.unit)
-    same = [one for one in known if (one.scope, *one.product) == product]
+def _refuse_contradictions(prices: Sequence[NewPrice]) -> None:
+    """Two prices for one product from one moment on: which is meant?"""
+    first: dict[tuple[object, ...], NewPrice] = {}
+    for price in prices:
+        if _says(first.setdefault((*_product(price), price.effective_from), price)) != _says(price):
+            raise AlreadyExists(f"{_named(price)} is given twice from {price.effective_from.isoformat()} on")
+
+
+def _refuse_strangers(connection: Connection, prices: Sequence[NewPrice]) -> None:
+    scopes = {price.scope for price in prices} - {EVERYBODY}
+    for tenant_id in sorted(scopes - customer_rows.existing_tenants(connection, sorted(scopes))):
+        raise TenantNotFound(tenant_id=tenant_id)
+
+
+def _to_add(
+    price: NewPrice, known: Sequence[Price], book: PriceBook, now: datetime, is_correction: bool
+) -> NewPrice | None:
+    same = [one for one in known if _product(one) == _product(price)]
     starting = [one for one in same if one.effective_from == price.effective_from]
     if starting:
         newest = max(starting, key=lambda one: one.revision)
@@ -50,18 +72,37 @@ def _to_add(price: NewPrice, known: Sequence[Price], now: datetime, is_correctio
             return None
         if not is_correction:
             raise AlreadyExists(
-                f"{'/'.join(product[1:])} has another price from {price.effective_from.isoformat()} on; "
+                f"{_named(price)} has another price from {price.effective_from.isoformat()} on; "
                 "correct it with --correct, or let the new price start later",
                 scope=price.scope,
             )
         return price._replace(revision=newest.revision + 1)
-    if same and price.effective_from < now + NOTICE:
+    if price.effective_from < now + NOTICE and _replaces(price, known, book, now):
         raise Rejected(
-            f"{'/'.join(product[1:])} has a price already; a new one starts at least 60 seconds ahead, "
+            f"{_named(price)} has a price already; a new one starts at least 60 seconds ahead, "
             f"not at {price.effective_from.isoformat()}",
             scope=price.scope,
         )
     return price
+
+
+def _replaces(price: NewPrice, known: Sequence[Price], book: PriceBook, now: datetime) -> bool:
+    """Whether this price would take the place of another before the notice has passed."""
+    starts = {one.effective_from for one in known if price.effective_from < one.effective_from < now + NOTICE}
+    models = [price.model, UNKNOWN_MODEL] if price.is_provider_default else [price.model]
+    return any(
+        book.find(price.scope, (price.category, price.provider, model, price.unit), at) is not None
+        for model in models
+        for at in (price.effective_from, *starts)
+    )
+
+
+def _product(price: Price | NewPrice) -> tuple[str, ...]:
+    return price.scope, price.category, price.provider, price.model, price.unit
+
+
+def _named(price: NewPrice) -> str:
+    return "/".join(_product(price)[1:])
 
 
 def _says(price: Price | NewPrice) -> tuple[object, ...]:

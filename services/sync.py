@@ -37,7 +37,7 @@ def sync(
     payment = rows.lock(connection, tenant_id, payment_id)
     if payment is None:
         return None
-    _check_identity(payment, intent)
+    check_identity(payment, intent)
     attempt = rows.open_attempt(connection, tenant_id, payment_id)
     if attempt is None or payment.state not in COLLECTABLE or answered_attempt not in (None, attempt.attempt):
         return PaymentState(payment.state)
@@ -55,7 +55,8 @@ def sync(
     return state
 
 
-def _check_identity(payment: PaymentRow, intent: IntentSnapshot) -> None:
+def check_identity(payment: PaymentRow, intent: IntentSnapshot) -> None:
+    """Raises `BrokenInvariant` unless the intent names this payment and asks for its amount."""
     ours = (payment.payment_id, payment.amount_minor, payment.currency)
     theirs = (intent.payment_id, intent.amount_minor, intent.currency.upper())
     if ours != theirs:

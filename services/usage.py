@@ -1,5 +1,6 @@
 """Recording usage: one envelope in, every event of it charged exactly once or parked."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,7 @@ from db import usage as usage_rows
 from db.parked import ParkedInput
 from db.session import Connection, in_transaction
 from services.envelopes import Received, Unusable, open_envelope
-from services.posting import post
+from services.posting import NOTHING_POSTED, post
 from services.preparing import Prepared, add_conflict, prepare
 
 log = logger(__name__)
@@ -62,24 +63,28 @@ def record(received: Sequence[Received], unusable: Sequence[Unusable], now: date
         transaction = _Recording(part, rest, now)
         outcome += in_transaction(transaction)
         rest = []
+        if transaction.locked_at is not None:
+            locked_ms = round((time.perf_counter() - transaction.locked_at) * 1000, 1)
+            log.debug("wallets were locked", events=len(part), locked_ms=locked_ms)
         faults.reached("usage.after_commit")
     return outcome
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Recording:
     """One transaction of the usage path; it may run again from the start."""
 
     received: Sequence[Received]
     unusable: Sequence[Unusable]
     now: datetime
+    locked_at: float | None = None
 
     def __call__(self, connection: Connection) -> Outcome:
         prepared = self._prepare(connection)
 
         new = self._insert(connection, prepared)
         charges = [c for c in prepared.charges if (c.event.tenant_id, c.event.key) in new]
-        payments_due = post(connection, charges, self.now) if charges else 0
+        payments_due, self.locked_at = post(connection, charges, self.now) if charges else NOTHING_POSTED
 
         parked = sum(1 for row in prepared.rows if row.status == "parked" and row[:2] in new)
         parked += park_inputs(connection, prepared.unusable, self.now)
@@ -103,8 +108,8 @@ class _Recording:
         if not prepared.rows:
             return set()
         new = usage_rows.insert_if_new(connection, prepared.rows, prepared.contexts, FINGERPRINT_VERSION, self.now)
-        known = [(row.tenant_id, row.key) for row in prepared.rows if (row.tenant_id, row.key) not in new]
-        if known:
+        if len(new) < len(prepared.rows):
+            known = [(row.tenant_id, row.key) for row in prepared.rows if (row.tenant_id, row.key) not in new]
             recorded = usage_rows.known(connection, known)
             for identity in known:
                 if recorded[identity].fingerprint == prepared.fingerprints[identity]:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +11,13 @@ from celery.exceptions import Reject
 
 from billing.errors import Stopping
 from billing.rating import ParkReason
-from config import clock
+from config import clock, faults
 from config.logging import logger
 from services.intake import park_message as park
-from services.redelivery import Delivery, record_one_by_one, record_redelivered
+from services.redelivery import Delivery, park_whole, record_in_parts, record_redelivered
 from services.usage import record_usage as record
 from tasks import names
-from tasks.waiting import until_available
+from tasks.waiting import pause, until_available
 
 log = logger(__name__)
 
@@ -35,33 +36,65 @@ _PATIENT: dict[str, Any] = {
 def record_usage(self: Any, *args: Any, **kwargs: Any) -> None:
     """Charge or park every event of an envelope. Takes any arguments: what isn't one envelope is parked too."""
     if len(args) != 1 or kwargs or not isinstance(args[0], str):
-        raw = json.dumps([args, kwargs], sort_keys=True).encode()
-        detail = "record_usage takes one string, the envelope"
-        _finish(lambda: park(raw, ParkReason.MESSAGE_UNREADABLE, detail, clock.now()))
+        _finish(_park_arguments(args, kwargs, "record_usage takes one string, the envelope"))
         return
     envelope = args[0].encode("utf-8", "surrogatepass")
-    if self.request.delivery_info.get("redelivered"):
-        delivery = Delivery(envelope)
-        _finish(lambda: record_redelivered(delivery, clock.now()))
-        return
-    try:
-        _finish(lambda: record(envelope, clock.now()))
-    except (Reject, SystemExit, KeyboardInterrupt):
-        raise
-    except BaseException:  # a MemoryError that left a child would take the main process with it
-        log.exception("envelope failed as a whole")
-        _finish(lambda: record_one_by_one(envelope, clock.now()))
+    delivery = Delivery(envelope) if self.request.delivery_info.get("redelivered") else None
+
+    def at_once() -> None:
+        faults.exhausted("usage.memory")
+        if delivery:
+            record_redelivered(delivery, clock.now())
+        else:
+            record(envelope, clock.now())
+
+    _finish(
+        at_once,
+        lambda: record_in_parts(envelope, clock.now()),
+        lambda: park_whole(envelope, clock.now()),
+    )
 
 
 @shared_task(name=names.PARK_MESSAGE, **_PATIENT)
-def park_message(body: str, reason: str, detail: str) -> None:
-    """Keep a message that the worker's main process could not read or did not know; `body` is base64."""
-    _finish(lambda: park(base64.b64decode(body), ParkReason(reason), detail, clock.now()))
+def park_message(*args: Any, **kwargs: Any) -> None:
+    """Keep what the worker's main process could not read or did not know: (body in base64, reason, detail)."""
+
+    def as_told() -> None:
+        body, reason, detail = args
+        park(base64.b64decode(body, validate=True), ParkReason(reason), detail, clock.now())
+
+    _finish(as_told, _park_arguments(args, kwargs, "park_message takes a body in base64, a reason and a detail"))
 
 
-def _finish(work: Callable[[], object]) -> None:
-    """Do it, however long the database is away; on shutdown, give the message back unacknowledged."""
-    try:
-        until_available(work)
-    except Stopping as error:
-        raise Reject(error, requeue=True) from error
+def _park_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], detail: str) -> Callable[[], None]:
+    raw = json.dumps([args, kwargs], sort_keys=True).encode()
+    return lambda: park(raw, ParkReason.MESSAGE_UNREADABLE, detail, clock.now())
+
+
+def _finish(*ways: Callable[[], object]) -> None:
+    """Do it in the first of these ways that works, however long the database is away.
+
+    Celery acknowledges a message whose task raises, so nothing else may leave: on shutdown, and when no way
+    works, the message is given back.
+    """
+    for way in ways:
+        try:
+            until_available(way)
+        except Stopping as error:
+            raise Reject(error, requeue=True) from error
+        except MemoryError:
+            _leave()
+        except Exception:
+            log.exception("message can't be worked so")
+        else:
+            return
+    pause()
+    raise Reject("no way works", requeue=True)
+
+
+def _leave() -> None:
+    """Out of memory: the child ends here, and the message comes back to a fresh one, which counts it.
+
+    Raised, the error would end the worker's main process, and the next one's; logged, it might fail again.
+    """
+    os._exit(1)

@@ -6,6 +6,7 @@ another thing that can fail, and Celery drops a message whose retry it can't pub
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
@@ -31,6 +32,12 @@ def until_available(work: Callable[[], T]) -> T:
     )
     result: T = retrying(work)
     return result
+
+
+def pause() -> None:
+    """Wait before something is given back that would come again at once; ends early on shutdown."""
+    with suppress(Stopping):
+        _sleep(LONGEST_WAIT_SECONDS)
 
 
 def _sleep(seconds: float) -> None:

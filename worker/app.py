@@ -6,7 +6,7 @@ from celery import Celery
 from kombu import Exchange, Queue
 
 from config.settings import Settings, settings
-from worker import lifecycle
+from worker import frames, lifecycle
 from worker.schedule import schedule
 
 
@@ -70,6 +70,7 @@ def queues(chosen: Settings) -> list[Queue]:
     return [Queue(name, exchange=Exchange(""), routing_key=name, durable=True) for name in names]
 
 
+frames.install()
 app = Celery("centavo")
 app.conf.update(configuration(settings()))
 lifecycle.connect()

@@ -6,6 +6,7 @@ published, the message stays unacknowledged, and returns.
 """
 
 import base64
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from config.settings import settings
 from tasks import names
 
 log = get_logger(__name__)
+NO_TASK = "this is not a task message as docs/wire-format.md describes it"
 RETRY = {"max_retries": 3, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 1.0}
 
 
@@ -25,42 +27,56 @@ class Intake(Consumer):
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         handle = super().create_task_handler(*args, **kwargs)
-        known = (*self.connection_errors, *self.connection.channel_errors)
+        lost_connection = (*self.connection_errors, *self.channel_errors)
 
         def on_message(message: Any) -> None:
             try:
                 handle(message)
-            except known:
+            except lost_connection:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it is kept
-                self._set_aside(message, ParkReason.MESSAGE_UNREADABLE, f"{type(error).__name__}: {error}")
+                self._set_aside(message, ParkReason.MESSAGE_UNREADABLE, f"{NO_TASK}: {_said(error)}")
 
         return on_message
 
     def on_decode_error(self, message: Any, exc: BaseException) -> None:
-        self._set_aside(message, ParkReason.MESSAGE_UNREADABLE, f"the body can't be decoded: {exc}")
+        self._set_aside(message, ParkReason.MESSAGE_UNREADABLE, f"its body can't be decoded: {_said(exc)}")
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         del body
-        self._set_aside(message, ParkReason.MESSAGE_UNREADABLE, "this is not a task message: it names no task")
+        self._set_aside(message, ParkReason.MESSAGE_UNREADABLE, f"{NO_TASK}: it names no task")
 
     def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:
-        del body, exc
-        name = str((message.headers or {}).get("task"))[:200]
-        self._set_aside(message, ParkReason.TASK_UNKNOWN, f"there is no task {name!r}")
+        del body
+        self._set_aside(message, ParkReason.TASK_UNKNOWN, f"there is no task {str(exc)[:200]}")
 
     def on_invalid_task(self, body: Any, message: Any, exc: BaseException) -> None:
         del body
-        self._set_aside(message, ParkReason.MESSAGE_UNREADABLE, f"{type(exc).__name__}: {exc}")
+        self._set_aside(message, ParkReason.MESSAGE_UNREADABLE, f"{NO_TASK}: {_said(exc)}")
 
     def _set_aside(self, message: Any, reason: ParkReason, detail: str) -> None:
         log.warning("setting a message aside: %s", detail)
-        body = message.body if isinstance(message.body, bytes) else str(message.body).encode("utf-8", "surrogatepass")
-        self.app.send_task(
-            names.PARK_MESSAGE,
-            args=(base64.b64encode(body).decode(), str(reason), detail[:1000]),
-            queue=settings().usage_queue,
-            retry=True,
-            retry_policy=RETRY,
-        )
-        message.ack()
+        try:
+            self.app.send_task(
+                names.PARK_MESSAGE,
+                args=(base64.b64encode(_bytes_of(message)).decode(), str(reason), detail[:1000]),
+                queue=settings().usage_queue,
+                retry=True,
+                retry_policy=RETRY,
+            )
+            message.ack()
+        except Exception:
+            # It is still unacknowledged, so it comes back, and this worker goes on with the others.
+            log.exception("could not set a message aside")
+
+
+def _bytes_of(message: Any) -> bytes:
+    """The body, or the whole message where there is none."""
+    if isinstance(message.body, bytes):
+        return message.body
+    raw = getattr(message, "_raw", None) or {"headers": message.headers, "body": message.body}
+    return json.dumps(raw, sort_keys=True, default=repr).encode()
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

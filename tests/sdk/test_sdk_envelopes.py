@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from centavo import Producer
-from centavo.envelopes import FRAME_BYTES, celery_message, pack
+from centavo.envelopes import FRAME_BYTES, celery_message, inflated, pack
 from tests.sdk.support import Broker, envelope_in, event, eventually
 
 
@@ -96,3 +96,24 @@ def test_every_envelope_has_an_id_of_its_own_which_is_the_task_id(broker: Broker
     ids = [envelope_in(message)["id"] for message in messages]
     assert len(set(ids)) == 5
     assert ids == [message["headers"]["id"] for message in messages]
+
+
+def test_a_large_envelope_travels_compressed_and_arrives_as_it_was() -> None:
+    """The broker holds a fraction of it; a small one stays readable."""
+    large = pack([event(f"key-{number}").to_wire() for number in range(500)])
+
+    argument = json.loads(celery_message(large).body)[0][0].encode()
+
+    assert argument.startswith(b"zlib:")
+    assert len(argument) < len(large.json) / 5
+    assert inflated(argument, len(large.json)) == large.json
+
+
+@pytest.mark.parametrize("damage", ["zlib:", "zlib:%%%", "zlib:AAAA", "cut", "longer"])
+def test_a_compressed_envelope_that_cannot_be_read_says_so(damage: str) -> None:
+    """Cut short, no base64, no zlib, or larger than the reader allows: never half an envelope."""
+    whole = json.loads(celery_message(pack([event().to_wire()] * 500)).body)[0][0]
+    text, bound = {"cut": (whole[:400], 10**9), "longer": (whole, 1000)}.get(damage, (damage, 10**9))
+
+    with pytest.raises(ValueError, match="compressed envelope"):
+        inflated(text.encode(), bound)

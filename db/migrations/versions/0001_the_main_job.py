@@ -49,6 +49,39 @@ def upgrade() -> None:
         comment="Which database this is: part of every payment id, so that no other database's intents are taken.",
     )
     op.create_table(
+        "ledger_entries",
+        sa.Column("tenant_id", sa.Text(), nullable=False),
+        sa.Column("wallet_id", sa.BigInteger(), nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("amount", sa.Numeric(precision=38, scale=12), nullable=False),
+        sa.Column("balance_after", sa.Numeric(precision=38, scale=12), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("contra", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("event_key", sa.Text(), nullable=True),
+        sa.Column("payment_id", sa.Uuid(), nullable=True),
+        sa.Column("idempotency_key", sa.Text(), nullable=True),
+        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint(
+            "kind <> 'usage' OR (amount <= 0 AND event_key IS NOT NULL)", name=op.f("ledger_entries_usage_check")
+        ),
+        sa.CheckConstraint(
+            "kind IN ('adjustment', 'breakage', 'grant', 'purchase', 'refund', 'reversal', 'subscription', 'usage')",
+            name=op.f("ledger_entries_kind_check"),
+        ),
+        sa.CheckConstraint("seq > 0", name=op.f("ledger_entries_seq_check")),
+        sa.PrimaryKeyConstraint("tenant_id", "wallet_id", "seq", name=op.f("ledger_entries_pkey")),
+        comment="One movement between a wallet and a named contra account. Never changed, never removed.",
+    )
+    op.create_index(
+        "ledger_entries_idempotency_key",
+        "ledger_entries",
+        ["tenant_id", "idempotency_key"],
+        unique=True,
+        postgresql_where=sa.text("idempotency_key IS NOT NULL"),
+    )
+    op.create_table(
         "parked_inputs",
         sa.Column("input_hash", sa.LargeBinary(), nullable=False, comment="SHA-256 of the bytes"),
         sa.Column("raw", sa.LargeBinary(), nullable=False),
@@ -115,6 +148,56 @@ def upgrade() -> None:
         sa.CheckConstraint("tenant_id <> ''", name=op.f("tenants_tenant_id_check")),
         sa.PrimaryKeyConstraint("tenant_id", name=op.f("tenants_pkey")),
         comment="Who runs applications and bills customers.",
+    )
+    op.create_table(
+        "usage_events",
+        sa.Column("tenant_id", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("customer_id", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("charged_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("period_start", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("is_late", sa.Boolean(), nullable=False),
+        sa.Column("tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cost", sa.Numeric(precision=38, scale=12), nullable=False),
+        sa.Column("currency", sa.Text(), nullable=True),
+        sa.Column("items", postgresql.JSONB(astext_type=Text()), nullable=False),
+        sa.Column("fingerprint", sa.LargeBinary(), nullable=False),
+        sa.Column("fingerprint_version", sa.SmallInteger(), nullable=False),
+        sa.Column("user_id", sa.Text(), nullable=True),
+        sa.Column("organization_id", sa.Text(), nullable=True),
+        sa.Column("client_id", sa.Text(), nullable=True),
+        sa.Column("session_id", sa.Text(), nullable=True),
+        sa.Column("message_id", sa.Text(), nullable=True),
+        sa.Column("feature", sa.Text(), nullable=True),
+        sa.Column("service_type", sa.Text(), nullable=True),
+        sa.Column("operation", sa.Text(), nullable=True),
+        sa.Column("reference", sa.Text(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("hold_id", sa.Text(), nullable=True),
+        sa.Column("metadata", postgresql.JSONB(astext_type=Text()), nullable=True),
+        sa.Column("park_reason", sa.Text(), nullable=True),
+        sa.Column("park_detail", sa.Text(), nullable=True),
+        sa.CheckConstraint("(status = 'parked') = (park_reason IS NOT NULL)", name=op.f("usage_events_parked_check")),
+        sa.CheckConstraint(
+            "status <> 'charged' OR (period_start IS NOT NULL AND charged_at IS NOT NULL)",
+            name=op.f("usage_events_charged_check"),
+        ),
+        sa.CheckConstraint(
+            "status IN ('charged', 'parked', 'pending', 'voided')", name=op.f("usage_events_status_check")
+        ),
+        sa.CheckConstraint("cost >= 0 AND tokens >= 0", name=op.f("usage_events_not_negative_check")),
+        sa.PrimaryKeyConstraint("tenant_id", "key", name=op.f("usage_events_pkey")),
+        comment="One usage event; the first payload owns the key, for ever.",
+    )
+    op.create_index(
+        "usage_events_waiting",
+        "usage_events",
+        ["tenant_id", "recorded_at", "key"],
+        unique=False,
+        postgresql_where=sa.text("status IN ('parked', 'pending')"),
     )
     op.create_table(
         "plans",
@@ -221,8 +304,7 @@ def upgrade() -> None:
         sa.Column("tiers_reached", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
         postgresql.ExcludeConstraint(
-            (sa.column("tenant_id"), "="),
-            (sa.column("customer_id"), "="),
+            (sa.text("(tenant_id || chr(31) || customer_id)"), "="),
             (sa.text("tstzrange(starts_at, ends_at)"), "&&"),
             using="gist",
             name="periods_never_overlap",
@@ -243,62 +325,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("tenant_id", "customer_id", "starts_at", name=op.f("periods_pkey")),
         comment="A customer's month. Cost is read from the ledger, which keeps currencies apart.",
-        postgresql_with={"fillfactor": 80},
-    )
-    op.create_table(
-        "usage_events",
-        sa.Column("tenant_id", sa.Text(), nullable=False),
-        sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("customer_id", sa.Text(), nullable=False),
-        sa.Column("status", sa.Text(), nullable=False),
-        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("charged_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("period_start", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("is_late", sa.Boolean(), nullable=False),
-        sa.Column("tokens", sa.BigInteger(), nullable=False),
-        sa.Column("cost", sa.Numeric(precision=38, scale=12), nullable=False),
-        sa.Column("currency", sa.Text(), nullable=True),
-        sa.Column("items", postgresql.JSONB(astext_type=Text()), nullable=False),
-        sa.Column("fingerprint", sa.LargeBinary(), nullable=False),
-        sa.Column("fingerprint_version", sa.SmallInteger(), nullable=False),
-        sa.Column("user_id", sa.Text(), nullable=True),
-        sa.Column("organization_id", sa.Text(), nullable=True),
-        sa.Column("client_id", sa.Text(), nullable=True),
-        sa.Column("session_id", sa.Text(), nullable=True),
-        sa.Column("message_id", sa.Text(), nullable=True),
-        sa.Column("feature", sa.Text(), nullable=True),
-        sa.Column("service_type", sa.Text(), nullable=True),
-        sa.Column("operation", sa.Text(), nullable=True),
-        sa.Column("reference", sa.Text(), nullable=True),
-        sa.Column("reason", sa.Text(), nullable=True),
-        sa.Column("hold_id", sa.Text(), nullable=True),
-        sa.Column("metadata", postgresql.JSONB(astext_type=Text()), nullable=True),
-        sa.Column("park_reason", sa.Text(), nullable=True),
-        sa.Column("park_detail", sa.Text(), nullable=True),
-        sa.CheckConstraint("(status = 'parked') = (park_reason IS NOT NULL)", name=op.f("usage_events_parked_check")),
-        sa.CheckConstraint(
-            "status <> 'charged' OR (period_start IS NOT NULL AND charged_at IS NOT NULL)",
-            name=op.f("usage_events_charged_check"),
-        ),
-        sa.CheckConstraint(
-            "status IN ('charged', 'parked', 'pending', 'voided')", name=op.f("usage_events_status_check")
-        ),
-        sa.CheckConstraint("cost >= 0 AND tokens >= 0", name=op.f("usage_events_not_negative_check")),
-        sa.ForeignKeyConstraint(
-            ["tenant_id", "customer_id"],
-            ["customers.tenant_id", "customers.customer_id"],
-            name=op.f("usage_events_customers_fkey"),
-        ),
-        sa.PrimaryKeyConstraint("tenant_id", "key", name=op.f("usage_events_pkey")),
-        comment="One usage event; the first payload owns the key, for ever.",
-    )
-    op.create_index(
-        "usage_events_waiting",
-        "usage_events",
-        ["tenant_id", "recorded_at", "key"],
-        unique=False,
-        postgresql_where=sa.text("status IN ('parked', 'pending')"),
+        postgresql_with={"fillfactor": 60},
     )
     op.create_table(
         "wallets",
@@ -325,44 +352,7 @@ def upgrade() -> None:
             "tenant_id", "customer_id", "currency", name=op.f("wallets_tenant_id_customer_id_currency_key")
         ),
         comment="A customer's stored value in one currency; a negative balance is debt. Its row is the customer's lock.",
-    )
-    op.create_table(
-        "ledger_entries",
-        sa.Column("tenant_id", sa.Text(), nullable=False),
-        sa.Column("wallet_id", sa.BigInteger(), nullable=False),
-        sa.Column("seq", sa.BigInteger(), nullable=False),
-        sa.Column("amount", sa.Numeric(precision=38, scale=12), nullable=False),
-        sa.Column("balance_after", sa.Numeric(precision=38, scale=12), nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("contra", sa.Text(), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=True),
-        sa.Column("event_key", sa.Text(), nullable=True),
-        sa.Column("payment_id", sa.Uuid(), nullable=True),
-        sa.Column("idempotency_key", sa.Text(), nullable=True),
-        sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
-        sa.CheckConstraint(
-            "kind <> 'usage' OR (amount <= 0 AND event_key IS NOT NULL)", name=op.f("ledger_entries_usage_check")
-        ),
-        sa.CheckConstraint(
-            "kind IN ('adjustment', 'breakage', 'grant', 'purchase', 'refund', 'reversal', 'subscription', 'usage')",
-            name=op.f("ledger_entries_kind_check"),
-        ),
-        sa.CheckConstraint("seq > 0", name=op.f("ledger_entries_seq_check")),
-        sa.ForeignKeyConstraint(
-            ["tenant_id", "wallet_id"],
-            ["wallets.tenant_id", "wallets.wallet_id"],
-            name=op.f("ledger_entries_wallets_fkey"),
-        ),
-        sa.PrimaryKeyConstraint("tenant_id", "wallet_id", "seq", name=op.f("ledger_entries_pkey")),
-        comment="One movement between a wallet and a named contra account. Never changed, never removed.",
-    )
-    op.create_index(
-        "ledger_entries_idempotency_key",
-        "ledger_entries",
-        ["tenant_id", "idempotency_key"],
-        unique=True,
-        postgresql_where=sa.text("idempotency_key IS NOT NULL"),
+        postgresql_with={"fillfactor": 60},
     )
     op.create_table(
         "payment_attempts",
@@ -425,6 +415,24 @@ def upgrade() -> None:
             name=op.f("period_quantities_pkey"),
         ),
         comment="How far a customer has climbed a ladder that adds up over the period.",
+    )
+    op.execute(
+        "CREATE TRIGGER tenants_lasting_row BEFORE DELETE ON tenants FOR EACH ROW EXECUTE FUNCTION refuse_change()"
+    )
+    op.execute(
+        "CREATE TRIGGER tenants_lasting_all BEFORE TRUNCATE ON tenants FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+    )
+    op.execute(
+        "CREATE TRIGGER customers_lasting_row BEFORE DELETE ON customers FOR EACH ROW EXECUTE FUNCTION refuse_change()"
+    )
+    op.execute(
+        "CREATE TRIGGER customers_lasting_all BEFORE TRUNCATE ON customers FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+    )
+    op.execute(
+        "CREATE TRIGGER wallets_lasting_row BEFORE DELETE ON wallets FOR EACH ROW EXECUTE FUNCTION refuse_change()"
+    )
+    op.execute(
+        "CREATE TRIGGER wallets_lasting_all BEFORE TRUNCATE ON wallets FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
     )
     op.execute(
         "CREATE TRIGGER ledger_entries_immutable_row BEFORE UPDATE OR DELETE ON ledger_entries FOR EACH ROW EXECUTE FUNCTION refuse_change()"

@@ -5,8 +5,11 @@ when it was emitted. The envelope travels as one opaque string, so that only the
 events has to parse them.
 """
 
+import base64
+import binascii
 import os
 import socket
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +25,10 @@ QUEUE = "usage"
 ENVELOPE_EVENTS_MAX = 500
 ENVELOPE_BYTES_MAX = 256 * 1024
 LINGER_SECONDS = 0.2
+#: What a compressed envelope begins with; base64 of a zlib stream follows. JSON begins with a brace.
+COMPRESSED = b"zlib:"
+COMPRESSED_FROM_BYTES = 2048
+COMPRESSION_LEVEL = 1
 CONTENT_TYPE = "application/json"
 CONTENT_ENCODING = "utf-8"
 
@@ -83,8 +90,36 @@ def celery_message(envelope: Envelope) -> Message:
         "stamps": {},
     }
     properties = {"correlation_id": envelope.id, "reply_to": ""}
-    body = b"".join((b"[[", to_json(envelope.json.decode()), _AFTER_ENVELOPE))
+    body = b"".join((b"[[", _as_argument(envelope.json), _AFTER_ENVELOPE))
     return Message(headers, properties, body)
+
+
+def _as_argument(json: bytes) -> bytes:
+    """The envelope as one JSON string; a large one is compressed.
+
+    An envelope of 500 events has some 170 KB, and passes through broker and worker five times, escaped or in
+    base64: compressed it weighs a tenth, which more than pays for itself, and the broker holds ten times more.
+    """
+    if len(json) < COMPRESSED_FROM_BYTES:
+        return to_json(json.decode())
+    return b'"' + COMPRESSED + base64.b64encode(zlib.compress(json, COMPRESSION_LEVEL)) + b'"'
+
+
+def inflated(envelope: bytes, bytes_max: int) -> bytes:
+    """The JSON of an envelope that may be compressed. Raises `ValueError` when it can't be, or is larger than told."""
+    if not envelope.startswith(COMPRESSED):
+        return envelope
+    inflater = zlib.decompressobj()
+    try:
+        # A few hundred bytes can inflate to gigabytes: never past the bound.
+        json = inflater.decompress(base64.b64decode(envelope[len(COMPRESSED) :], validate=True), bytes_max)
+    except (binascii.Error, zlib.error) as error:
+        raise ValueError(f"the compressed envelope can't be read: {error}") from error
+    if inflater.unconsumed_tail:
+        raise ValueError(f"the compressed envelope holds more than {bytes_max} bytes")
+    if not inflater.eof:
+        raise ValueError("the compressed envelope is cut short")
+    return json
 
 
 def _rfc3339(moment: datetime) -> str:

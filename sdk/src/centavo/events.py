@@ -8,6 +8,7 @@ the same in words, for producers in other languages.
 import re
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Self
@@ -16,11 +17,13 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
 )
-from pydantic_core import PydanticCustomError, to_json
+from pydantic_core import InitErrorDetails, PydanticCustomError, to_json
 
 from centavo.ids import uuid7
 
@@ -29,24 +32,59 @@ ITEMS_MAX = 64
 METADATA_BYTES_MAX = 16 * 1024
 QUANTITY_DIGITS_MAX = 30
 QUANTITY_PLACES_MAX = 12
+_WHOLE_DIGITS_MAX = QUANTITY_DIGITS_MAX - QUANTITY_PLACES_MAX
+_WHOLE_MAX = 10**_WHOLE_DIGITS_MAX
 
 _MESSAGE_NAMESPACE = uuid.UUID("6d3f0c0e-6f0a-5f6e-9a64-0c5e2f1f7a11")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d+)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _NO_NUL = r"^[^\x00]*$"
+_TIME_CHARACTERS_MIN = len("2026-11-20T15:04Z")
+_NOT_A_TIME = PydanticCustomError("occurred_at", "a time is text such as 2026-11-20T15:04:05.123Z, with its zone")
 
 
-def _exact_number(value: object) -> object:
-    """Floats become the decimal a person would read; text must be a plain number."""
+def _exact_number(value: object, bounded: ValidatorFunctionWrapHandler) -> Decimal:
+    """Floats become the decimal a person would read; text must be a plain number.
+
+    Whole numbers, which nearly all are, are within every bound by their length: they take the short way.
+    """
+    if type(value) is int and 0 <= value < _WHOLE_MAX:
+        return Decimal(value)
+    if isinstance(value, str):
+        if len(value) <= _WHOLE_DIGITS_MAX and value.isdigit() and value.isascii():
+            return Decimal(value)
+        if not _NUMBER.fullmatch(value):
+            raise PydanticCustomError("quantity", "a quantity is a plain decimal number such as 45.5")
     if isinstance(value, float):
-        return Decimal(repr(value))
-    if isinstance(value, str) and not _NUMBER.fullmatch(value):
-        raise PydanticCustomError("quantity", "a quantity is a plain decimal number such as 45.5")
-    return value
+        value = Decimal(repr(value))
+    number: Decimal = bounded(value)
+    return number
 
 
-def _in_utc(moment: datetime) -> datetime:
+def _lacking(given: Mapping[str, Any]) -> list[InitErrorDetails]:
+    """What no event on the wire may be without, and this one is."""
+    return [
+        InitErrorDetails(type="missing", loc=(name,), input=None)
+        for name in ("key", "occurred_at")
+        if name not in given
+    ]
+
+
+def _moment(value: object, aware: ValidatorFunctionWrapHandler) -> datetime:
+    """A time as text, with date, time and zone; in UTC afterwards.
+
+    Text goes to the standard library, in half of pydantic's time; what it can't read is explained by pydantic,
+    which would take a number of seconds, too.
+    """
+    if isinstance(value, str):
+        if len(value) < _TIME_CHARACTERS_MIN or value[10] not in "Tt ":
+            raise _NOT_A_TIME
+        with suppress(ValueError):
+            value = datetime.fromisoformat(value)
+    elif not isinstance(value, datetime):
+        raise _NOT_A_TIME
+    moment: datetime = value if type(value) is datetime and value.tzinfo is UTC else aware(value)
     try:
-        return moment.astimezone(UTC)
+        return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
     except OverflowError:
         raise PydanticCustomError("occurred_at", "this time has no place in the UTC calendar") from None
 
@@ -78,9 +116,9 @@ Text = Annotated[str, _text(255)]
 Quantity = Annotated[
     Decimal,
     Field(ge=0, max_digits=QUANTITY_DIGITS_MAX, decimal_places=QUANTITY_PLACES_MAX, allow_inf_nan=False),
-    BeforeValidator(_exact_number),
+    WrapValidator(_exact_number),
 ]
-Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Moment = Annotated[AwareDatetime, WrapValidator(_moment)]
 Metadata = Annotated[dict[str, Any] | None, AfterValidator(_bounded_json)]
 
 
@@ -132,7 +170,9 @@ class UsageEvent(BaseModel):
     def for_message(cls, *, message_id: str, customer_id: str, **fields: Any) -> Self:
         """An event whose key follows from message and customer: sent twice, it is charged once.
 
-        Use it when the code after a model call may run again for the same message.
+        Use it when the code after a model call may run again for the same message, and hand over the time of the
+        message as `occurred_at`: without it the time is now, and a second run says something else under the
+        same key, which is parked as a conflict (the first is charged).
         """
         key = uuid.uuid5(_MESSAGE_NAMESPACE, f"{len(customer_id)}:{customer_id}:{message_id}")
         return cls(key=str(key), message_id=message_id, customer_id=customer_id, **fields)
@@ -143,5 +183,11 @@ class UsageEvent(BaseModel):
 
     @classmethod
     def from_wire(cls, fields: Mapping[str, Any]) -> Self:
-        """The event that a decoded JSON object describes. Decode fractions to `Decimal`, never to float."""
+        """The event that a decoded JSON object describes. Decode fractions to `Decimal`, never to float.
+
+        Key and time must be there: made up here, they would be others each time the event comes, and it would
+        be charged each time. Raises `pydantic.ValidationError`.
+        """
+        if "key" not in fields or "occurred_at" not in fields:
+            raise ValidationError.from_exception_data(cls.__name__, _lacking(fields))
         return cls.model_validate(fields)

@@ -102,7 +102,7 @@ class Publisher:
             self._disconnect()
         except Exception:
             logger.debug("closing the failed connection failed as well", exc_info=True)
-        buffer.pause(min(0 * 2 ** min(failures - 1, 10), RETRY_SECONDS_MAX))
+        buffer.pause(min(RETRY_SECONDS_FIRST * 2 ** min(failures - 1, 10), RETRY_SECONDS_MAX))
 
     def _reason(self, error: Exception) -> str:
         if getattr(error, "reply_code", None) == NO_ROUTE:

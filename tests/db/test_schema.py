@@ -1,0 +1,240 @@
+"""What the schema itself refuses: for each constraint, index and trigger one try to break it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import errors, sql
+
+from tests.db.valid_rows import ANOTHER, DECEMBER, JANUARY, NOVEMBER, NOW, PAYMENT, STANDING, another, insert
+
+Case = tuple[str, str, dict[str, Any]]
+
+#: Which constraint (or unique index), on which table, and the change to a valid row that it refuses.
+BROKEN: list[Case] = [
+    ("installation_pkey", "installation", {"is_only": True}),
+    ("installation_only_one_check", "installation", {"is_only": False}),
+    ("price_book_pkey", "price_book", {"is_only": True}),
+    ("price_book_only_one_check", "price_book", {"is_only": False}),
+    ("tenants_pkey", "tenants", {"tenant_id": "acme"}),
+    ("tenants_tenant_id_check", "tenants", {"tenant_id": ""}),
+    ("plans_pkey", "plans", {"version": 1}),
+    ("plans_tenants_fkey", "plans", {"tenant_id": "nobody"}),
+    ("plans_not_negative_check", "plans", {"fixed_fee_minor": -1}),
+    ("plans_not_negative_check", "plans", {"included_tokens": -1}),
+    ("plans_not_negative_check", "plans", {"tier_size": None, "tier_fee_minor": -1}),
+    ("plans_tier_size_check", "plans", {"tier_size": 0}),
+    ("plans_tier_fee_check", "plans", {"tier_fee_minor": 0}),
+    ("customers_pkey", "customers", {"customer_id": "ana"}),
+    ("customers_plans_fkey", "customers", {"plan_version": 9}),
+    ("wallets_pkey", "wallets", {"wallet_id": 1}),
+    ("wallets_tenant_id_customer_id_currency_key", "wallets", {"currency": "USD"}),
+    ("wallets_customers_fkey", "wallets", {"customer_id": "nobody"}),
+    ("wallets_balance_check", "wallets", {"balance": 1}),
+    ("wallets_balance_check", "wallets", {"used_total": 1}),
+    ("wallets_balance_check", "wallets", {"received_total": 1}),
+    ("wallets_reserved_check", "wallets", {"reserved": "-0.000000000001"}),
+    ("wallets_last_seq_check", "wallets", {"last_seq": -1}),
+    ("ledger_entries_pkey", "ledger_entries", {"seq": 1}),
+    ("ledger_entries_idempotency_key", "ledger_entries", {"idempotency_key": "first"}),
+    ("ledger_entries_kind_check", "ledger_entries", {"kind": "gift"}),
+    ("ledger_entries_seq_check", "ledger_entries", {"seq": 0}),
+    ("ledger_entries_usage_check", "ledger_entries", {"kind": "usage", "amount": 1, "event_key": "k1"}),
+    ("ledger_entries_usage_check", "ledger_entries", {"kind": "usage", "amount": -1, "event_key": None}),
+    ("prices_pkey", "prices", {"price_id": 1}),
+    ("prices_product_key", "prices", {"revision": 0}),
+    ("prices_positive_check", "prices", {"unit_price": "-0.01"}),
+    ("prices_positive_check", "prices", {"per": 0}),
+    ("prices_positive_check", "prices", {"revision": -1}),
+    ("prices_ladder_span_check", "prices", {"ladder_span": "year"}),
+    ("usage_events_pkey", "usage_events", {"key": "k1"}),
+    ("usage_events_status_check", "usage_events", {"status": "free"}),
+    ("usage_events_parked_check", "usage_events", {"status": "parked"}),
+    ("usage_events_parked_check", "usage_events", {"park_reason": "unpriced"}),
+    ("usage_events_charged_check", "usage_events", {"period_start": None}),
+    ("usage_events_charged_check", "usage_events", {"charged_at": None}),
+    ("usage_events_not_negative_check", "usage_events", {"cost": "-0.000000000001"}),
+    ("usage_events_not_negative_check", "usage_events", {"tokens": -1}),
+    ("parked_inputs_pkey", "parked_inputs", {"input_hash": b"1"}),
+    ("parked_inputs_times_seen_check", "parked_inputs", {"times_seen": 0}),
+    ("periods_pkey", "periods", {"starts_at": NOVEMBER, "ends_at": DECEMBER}),
+    ("periods_customers_fkey", "periods", {"customer_id": "nobody"}),
+    ("periods_plans_fkey", "periods", {"plan_version": 9}),
+    ("periods_never_overlap", "periods", {"starts_at": NOW}),
+    ("periods_span_check", "periods", {"starts_at": JANUARY, "ends_at": JANUARY}),
+    ("periods_not_negative_check", "periods", {"tokens": -1}),
+    ("periods_not_negative_check", "periods", {"events": -1}),
+    ("periods_not_negative_check", "periods", {"tiers_reached": -1}),
+    ("period_quantities_pkey", "period_quantities", {"model": "gpt-4"}),
+    ("period_quantities_periods_fkey", "period_quantities", {"period_start": DECEMBER}),
+    ("period_quantities_not_negative_check", "period_quantities", {"quantity": "-0.000000000001"}),
+    ("payments_pkey", "payments", {"payment_id": PAYMENT}),
+    ("payments_natural_key", "payments", {"tier": 1}),
+    ("payments_customers_fkey", "payments", {"customer_id": "nobody"}),
+    ("payments_kind_check", "payments", {"kind": "gift", "tier": 0}),
+    ("payments_state_check", "payments", {"state": "paid"}),
+    ("payments_amount_check", "payments", {"amount_minor": 0}),
+    ("payments_tier_check", "payments", {"tier": 0}),
+    ("payments_tier_check", "payments", {"kind": "top_up"}),
+    ("payments_succeeded_check", "payments", {"state": "succeeded", "succeeded_at": None}),
+    *[
+        ("payments_due_check", "payments", {"state": state, "due_at": None})
+        for state in ("due", "retry_scheduled", "submitting", "unknown")
+    ],
+    ("payment_attempts_pkey", "payment_attempts", {"attempt": 1}),
+    ("payment_attempts_payments_fkey", "payment_attempts", {"payment_id": PAYMENT.__class__(int=9)}),
+    ("payment_attempts_open", "payment_attempts", {"state": "submitting"}),
+    ("payment_attempts_open", "payment_attempts", {"state": "processing"}),
+    ("payment_attempts_state_check", "payment_attempts", {"state": "lost"}),
+    ("payment_attempts_attempt_check", "payment_attempts", {"attempt": 0}),
+    ("envelope_attempts_pkey", "envelope_attempts", {"envelope_hash": b"1"}),
+]
+
+#: A plan belongs to its tenant, so this can't be broken alone.
+IMPLIED = {"customers_tenants_fkey"}
+
+CONSTRAINTS = """
+    SELECT conname FROM pg_constraint
+    WHERE connamespace = 'public'::regnamespace AND contype IN ('p', 'u', 'c', 'f', 'x')
+        AND conrelid <> 'alembic_version'::regclass
+    UNION
+    SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+    WHERE indisunique AND relnamespace = 'public'::regnamespace AND indrelid <> 'alembic_version'::regclass
+"""
+
+OF_TENANTS = """
+    SELECT c.oid::regclass::text FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attname = 'tenant_id' AND a.attnotnull
+"""
+
+
+@pytest.fixture(scope="module")
+def standing_database(shared_database: str) -> str:
+    """The shared database with one right row in each table."""
+    with psycopg.connect(shared_database) as connection:
+        for table, row in STANDING.items():
+            insert(connection, table, row)
+    return shared_database
+
+
+@pytest.fixture
+def standing(standing_database: str) -> Iterator[psycopg.Connection]:
+    """A transaction in which one right row stands in each table."""
+    with psycopg.connect(standing_database) as connection:
+        yield connection
+        connection.rollback()
+
+
+@pytest.mark.parametrize("table", ANOTHER)
+def test_a_second_right_row_is_taken(standing: psycopg.Connection, table: str) -> None:
+    """Else the tests below would prove nothing: they change one thing about these rows."""
+    insert(standing, table, another(table))
+
+
+@pytest.mark.parametrize(("constraint", "table", "changes"), BROKEN)
+def test_each_constraint_refuses(
+    standing: psycopg.Connection, constraint: str, table: str, changes: dict[str, Any]
+) -> None:
+    """The one that is meant, and no other before it."""
+    with pytest.raises(errors.IntegrityError) as refused:
+        insert(standing, table, another(table, **changes))
+
+    assert refused.value.diag.constraint_name == constraint
+
+
+def test_every_constraint_is_tried(connection: psycopg.Connection) -> None:
+    """A new constraint comes with a new line above."""
+    there = {str(name) for (name,) in connection.execute(CONSTRAINTS)}
+
+    assert there == {constraint for constraint, _, _ in BROKEN} | IMPLIED
+
+
+def test_what_must_be_there_is_not_null(standing: psycopg.Connection) -> None:
+    """Every column that is NOT NULL refuses NULL, whatever its default."""
+    statement = """
+        SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnotnull AND a.attidentity = ''
+    """
+    columns = [row for row in standing.execute(statement).fetchall() if row[0] in STANDING]
+
+    assert len(columns) > 80
+    for table, column in columns:
+        with pytest.raises(errors.NotNullViolation) as refused, standing.transaction():
+            insert(standing, table, another(table, **{column: None}))
+        assert (refused.value.diag.table_name, refused.value.diag.column_name) == (table, column)
+
+
+def test_periods_that_meet_do_not_overlap(standing: psycopg.Connection) -> None:
+    """Half-open: December may begin at the moment November ends; another customer's November is no matter."""
+    insert(standing, "periods", another("periods", starts_at=DECEMBER, ends_at=JANUARY))
+    insert(standing, "customers", another("customers", customer_id="bob"))
+    insert(standing, "periods", another("periods", customer_id="bob", starts_at=NOW, ends_at=JANUARY))
+
+
+FINAL = {
+    "ledger_entries": ["UPDATE {} SET amount = amount", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
+    "prices": ["UPDATE {} SET description = 'other'", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
+    "tenants": ["DELETE FROM {}", "TRUNCATE {} CASCADE"],
+    "customers": ["DELETE FROM {}", "TRUNCATE {} CASCADE"],
+    "wallets": ["DELETE FROM {}", "TRUNCATE {} CASCADE"],
+}
+
+
+@pytest.mark.parametrize(("table", "statement"), [(table, one) for table, some in FINAL.items() for one in some])
+def test_what_is_written_for_ever_stays(standing: psycopg.Connection, table: str, statement: str) -> None:
+    """Entries and prices are neither changed nor removed; who they belong to is not removed."""
+    with pytest.raises(errors.IntegrityConstraintViolation, match="never changed or removed"):
+        standing.execute(sql.SQL(statement).format(sql.Identifier(table)))
+
+
+def test_every_table_that_is_guarded_is_tried(connection: psycopg.Connection) -> None:
+    statement = "SELECT DISTINCT tgrelid::regclass::text FROM pg_trigger WHERE tgfoid = 'refuse_change'::regproc"
+
+    assert {table for (table,) in connection.execute(statement)} == FINAL.keys()
+
+
+def test_the_price_book_moves_with_every_price(standing: psycopg.Connection) -> None:
+    """Or a process that keeps prices in memory would never look again."""
+    before = standing.execute("SELECT revision FROM price_book").fetchone()
+
+    insert(standing, "prices", another("prices"))
+
+    after = standing.execute("SELECT revision FROM price_book").fetchone()
+    assert before is not None
+    assert after == (before[0] + 1,)
+
+
+def test_the_tenant_leads_every_key_of_its_data(connection: psycopg.Connection) -> None:
+    """So that the data can be distributed by tenant: primary, unique and foreign keys, on both their ends."""
+    tables = {str(table) for (table,) in connection.execute(OF_TENANTS)}
+    keys = connection.execute("""
+        SELECT k.conrelid::regclass::text, k.conname, a.attname, b.attname
+        FROM pg_constraint k
+        JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1]
+        LEFT JOIN pg_attribute b ON b.attrelid = k.confrelid AND b.attnum = k.confkey[1]
+        WHERE k.contype IN ('p', 'u', 'f') AND k.connamespace = 'public'::regnamespace
+    """).fetchall()
+    indexes = connection.execute("""
+        SELECT indrelid::regclass::text, indexrelid::regclass::text, pg_get_indexdef(indexrelid, 1, false)
+        FROM pg_index WHERE indisunique OR indisexclusion
+    """).fetchall()
+
+    assert {"tenants", "customers", "wallets", "ledger_entries", "usage_events", "payments"} <= tables
+    assert [
+        key for key in keys if key[0] in tables and (key[2] != "tenant_id" or key[3] not in {None, "tenant_id"})
+    ] == []
+    assert [index for index in indexes if index[0] in tables and not index[2].lstrip("(").startswith("tenant_id")] == []
+
+
+def test_no_column_of_a_unique_key_may_be_null(connection: psycopg.Connection) -> None:
+    """A NULL never conflicts, and something would be charged twice; unless the index leaves NULLs out."""
+    nullable = connection.execute("""
+        SELECT i.indexrelid::regclass::text, a.attname FROM pg_index i
+        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[])
+        JOIN pg_class c ON c.oid = i.indexrelid AND c.relnamespace = 'public'::regnamespace
+        WHERE i.indisunique AND NOT a.attnotnull
+            AND coalesce(pg_get_expr(i.indpred, i.indrelid), '') NOT LIKE '%' || a.attname || ' IS NOT NULL%'
+    """).fetchall()
+
+    assert nullable == []

@@ -1,0 +1,171 @@
+"""A small database in which everything is right, and for each table one more row that would be right, too."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+NOW = datetime(2026, 11, 20, tzinfo=UTC)
+NOVEMBER = datetime(2026, 11, 1, 3, tzinfo=UTC)
+DECEMBER = datetime(2026, 12, 1, 3, tzinfo=UTC)
+JANUARY = datetime(2027, 1, 1, 3, tzinfo=UTC)
+PAYMENT, OTHER_PAYMENT = UUID(int=1), UUID(int=2)
+WALLET = 1
+
+Row = dict[str, Any]
+
+#: The rows that stand, in an order that foreign keys allow.
+STANDING: dict[str, Row] = {
+    "tenants": {"tenant_id": "acme", "name": "Acme", "created_at": NOW},
+    "plans": {
+        "tenant_id": "acme",
+        "plan_id": "tiers",
+        "version": 1,
+        "name": "Tiers",
+        "payment_currency": "BRL",
+        "fixed_fee_minor": 40_000,
+        "included_tokens": 8_000_000,
+        "tier_size": 8_000_000,
+        "tier_fee_minor": 10_000,
+        "created_at": NOW,
+    },
+    "customers": {
+        "tenant_id": "acme",
+        "customer_id": "ana",
+        "plan_id": "tiers",
+        "plan_version": 1,
+        "time_zone": "America/Sao_Paulo",
+        "created_at": NOW,
+    },
+    "wallets": {"tenant_id": "acme", "customer_id": "ana", "currency": "USD", "created_at": NOW},
+    "ledger_entries": {
+        "tenant_id": "acme",
+        "wallet_id": WALLET,
+        "seq": 1,
+        "amount": 10,
+        "balance_after": 10,
+        "kind": "grant",
+        "contra": "grants:promo",
+        "idempotency_key": "first",
+        "occurred_at": NOW,
+        "recorded_at": NOW,
+    },
+    "prices": {
+        "scope": "",
+        "category": "llm",
+        "provider": "openai",
+        "model": "gpt-4",
+        "unit": "token",
+        "currency": "USD",
+        "unit_price": "0.00003",
+        "per": 1,
+        "ladder_span": "event",
+        "is_provider_default": False,
+        "is_ended": False,
+        "effective_from": NOVEMBER,
+        "revision": 0,
+        "created_at": NOW,
+    },
+    "usage_events": {
+        "tenant_id": "acme",
+        "key": "k1",
+        "customer_id": "ana",
+        "status": "charged",
+        "occurred_at": NOW,
+        "recorded_at": NOW,
+        "charged_at": NOW,
+        "period_start": NOVEMBER,
+        "is_late": False,
+        "tokens": 1,
+        "cost": 0,
+        "items": Jsonb([]),
+        "fingerprint": b"f",
+        "fingerprint_version": 1,
+    },
+    "parked_inputs": {
+        "input_hash": b"1",
+        "raw": b"{",
+        "reason": "event_malformed",
+        "detail": "not JSON",
+        "first_seen_at": NOW,
+        "last_seen_at": NOW,
+    },
+    "periods": {
+        "tenant_id": "acme",
+        "customer_id": "ana",
+        "starts_at": NOVEMBER,
+        "ends_at": DECEMBER,
+        "plan_id": "tiers",
+        "plan_version": 1,
+    },
+    "period_quantities": {
+        "tenant_id": "acme",
+        "customer_id": "ana",
+        "period_start": NOVEMBER,
+        "category": "llm",
+        "provider": "openai",
+        "model": "gpt-4",
+        "unit": "token",
+        "quantity": 1,
+    },
+    "payments": {
+        "tenant_id": "acme",
+        "payment_id": PAYMENT,
+        "customer_id": "ana",
+        "period_start": NOVEMBER,
+        "kind": "tier",
+        "tier": 1,
+        "generation": 0,
+        "amount_minor": 10_000,
+        "currency": "BRL",
+        "state": "due",
+        "due_at": NOW,
+        "created_at": NOW,
+        "updated_at": NOW,
+    },
+    "payment_attempts": {
+        "tenant_id": "acme",
+        "payment_id": PAYMENT,
+        "attempt": 1,
+        "state": "submitting",
+        "idempotency_key": "pay:1:confirm:1",
+        "parameters": Jsonb({}),
+        "started_at": NOW,
+    },
+    "envelope_attempts": {"envelope_hash": b"1", "attempts": 1, "last_at": NOW},
+}
+
+#: What makes of each a second row beside it, as right as the first.
+ANOTHER: dict[str, Row] = {
+    "tenants": {"tenant_id": "other"},
+    "plans": {"version": 2},
+    "customers": {"customer_id": "bob"},
+    "wallets": {"currency": "BRL"},
+    "ledger_entries": {"seq": 2, "idempotency_key": None},
+    "prices": {"revision": 1},
+    "usage_events": {"key": "k2"},
+    "parked_inputs": {"input_hash": b"2"},
+    "periods": {"starts_at": DECEMBER, "ends_at": JANUARY},
+    "period_quantities": {"model": "gpt-5"},
+    "payments": {"payment_id": OTHER_PAYMENT, "tier": 2},
+    "payment_attempts": {"attempt": 2, "state": "declined", "idempotency_key": "pay:1:confirm:2"},
+    "envelope_attempts": {"envelope_hash": b"2"},
+}
+
+
+def insert(connection: psycopg.Connection, table: str, row: Row) -> None:
+    """One row as it is, with an id of ours where one is given."""
+    names = sql.SQL(", ").join(map(sql.Identifier, row))
+    values = sql.SQL(", ").join(sql.Placeholder() * len(row))
+    statement = sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})")
+    connection.execute(statement.format(sql.Identifier(table), names, values), list(row.values()))
+
+
+def another(table: str, **changes: Any) -> Row:
+    """A further row of a table, right but for the changes."""
+    if table not in STANDING:
+        return changes
+    return STANDING[table] | ANOTHER[table] | changes

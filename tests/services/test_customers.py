@@ -1,0 +1,182 @@
+"""Customers, their wallets and their cards; tenants and their plans."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import requests
+
+from billing.errors import AlreadyExists, CustomerNotFound, PlanNotFound, Rejected, TenantNotFound
+from config.settings import SANDBOX_STRIPE_KEY, settings
+from payments.gateway import GatewayRejected
+from services.catalogue_files import read_plans
+from services.customers import NewCustomer, attach_card, create_customers
+from services.gateways import gateway
+from services.tenants import create_tenant, load_plans, plans_of
+from tests.factories import TENANT, a_customer, catalogues
+from tests.looking import one, rows
+
+pytestmark = pytest.mark.usefixtures("billing_database")
+
+NOW = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+def at_stripe(path: str) -> Any:
+    with requests.Session() as http:
+        http.trust_env = False
+        headers = {"Authorization": f"Bearer {SANDBOX_STRIPE_KEY}", "Stripe-Version": "2026-10-28.endive"}
+        return http.get(f"{settings().stripe_api_base}{path}", headers=headers, timeout=15).json()
+
+
+def test_a_customer_has_a_wallet_in_each_currency() -> None:
+    catalogues()
+    wanted = NewCustomer(TENANT, "ana", "prepaid", currencies=("USD", "CREDIT"))
+
+    assert create_customers([wanted], NOW) == 1
+    assert create_customers([wanted], NOW) == 0
+
+    assert rows("SELECT currency, balance FROM wallets ORDER BY currency") == [("CREDIT", 0), ("USD", 0)]
+
+
+def test_without_currencies_there_is_a_wallet_in_that_of_the_plan() -> None:
+    """The wallet is the customer's lock: nobody is without one."""
+    catalogues()
+
+    create_customers([NewCustomer(TENANT, "ana", "tiers-8m")], NOW)
+
+    assert rows("SELECT currency FROM wallets") == [("BRL",)]
+
+
+def test_a_customer_may_get_a_further_wallet_later() -> None:
+    catalogues()
+    a_customer("ana", currencies=("USD",))
+
+    assert create_customers([NewCustomer(TENANT, "ana", "prepaid", currencies=("BRL",))], NOW) == 0
+
+    assert one("SELECT count(*) FROM wallets") == (2,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"plan_id": "gold"}, PlanNotFound),
+        ({"tenant_id": "nobody"}, PlanNotFound),
+        ({"time_zone": "Mars/Olympus"}, Rejected),
+        ({"time_zone": "../etc/passwd"}, Rejected),
+        ({"currencies": ("usd",)}, Rejected),
+        ({"currencies": ("USD", "COINS")}, Rejected),
+        ({"customer_id": "ana", "plan_id": "tiers-8m"}, AlreadyExists),
+        ({"customer_id": "ana", "time_zone": "UTC"}, AlreadyExists),
+    ],
+)
+def test_customers_that_cannot_be_are_refused_with_all_that_came_with_them(
+    changes: dict[str, Any], error: type[Exception]
+) -> None:
+    catalogues()
+    a_customer("ana")
+    good = NewCustomer(TENANT, "bob", "prepaid")
+
+    with pytest.raises(error):
+        create_customers([good, replace(good, **({"customer_id": "eve"} | changes))], NOW)
+
+    assert rows("SELECT customer_id FROM customers") == [("ana",)]
+
+
+def test_a_customer_stays_on_the_version_of_the_plan_they_began_with() -> None:
+    catalogues()
+    a_customer("ana")
+    dearer = [replace(plan, fixed_fee_minor=50_000) for plan in read_plans("default")]
+    load_plans(TENANT, dearer, NOW)
+
+    a_customer("bob")
+
+    assert rows("SELECT customer_id, plan_version FROM customers ORDER BY 1") == [("ana", 1), ("bob", 2)]
+
+
+def test_plans_that_are_the_same_stay_and_changed_ones_become_the_next_version() -> None:
+    create_tenant(TENANT, "Acme", NOW)
+    tiers, prepaid = read_plans("default")
+
+    first = load_plans(TENANT, [tiers, prepaid], NOW)
+    again = load_plans(TENANT, [tiers, prepaid], NOW)
+    changed = load_plans(TENANT, [replace(tiers, tier_fee_minor=12_000), prepaid], NOW)
+
+    assert [(plan.plan_id, plan.version) for plan in first] == [("tiers-8m", 1), ("prepaid", 1)]
+    assert again == []
+    assert [(plan.plan_id, plan.version, plan.tier_fee_minor) for plan in changed] == [("tiers-8m", 2, 12_000)]
+    assert plans_of(TENANT) == sorted([*first, *changed], key=lambda plan: (plan.plan_id, plan.version))
+
+
+def test_plans_belong_to_a_tenant_that_exists() -> None:
+    with pytest.raises(TenantNotFound):
+        load_plans("nobody", read_plans("default"), NOW)
+
+
+def test_a_tenant_is_made_once() -> None:
+    assert create_tenant(TENANT, "Acme", NOW)
+    assert not create_tenant(TENANT, "Other", NOW)
+
+    assert rows("SELECT name FROM tenants") == [("Acme",)]
+
+
+def test_a_card_makes_a_customer_at_stripe_and_a_second_card_takes_its_place() -> None:
+    catalogues()
+    a_customer("ana")
+
+    first = attach_card(TENANT, "ana", "pm_card_visa", gateway(), "Ana")
+    second = attach_card(TENANT, "ana", "pm_card_mastercard", gateway())
+
+    (stripe_customer,) = at_stripe("/v1/customers")["data"]
+    assert stripe_customer["name"] == "Ana"
+    assert stripe_customer["metadata"]["customer_id"] == "ana"
+    assert first != second
+    assert one("SELECT stripe_customer_id, default_payment_method_id FROM customers") == (
+        stripe_customer["id"],
+        second,
+    )
+
+
+def test_a_crash_before_the_customer_was_noted_makes_no_second_one_at_stripe() -> None:
+    """The key says who it is: Stripe answers the same customer again."""
+    catalogues()
+    a_customer("ana")
+    attach_card(TENANT, "ana", "pm_card_visa", gateway())
+    known = one("SELECT stripe_customer_id FROM customers")
+    one("UPDATE customers SET stripe_customer_id = NULL, default_payment_method_id = NULL RETURNING 1")
+
+    attach_card(TENANT, "ana", "pm_card_visa", gateway())
+
+    assert one("SELECT stripe_customer_id FROM customers") == known
+    assert len(at_stripe("/v1/customers")["data"]) == 1
+
+
+def test_any_name_can_have_a_card() -> None:
+    """No name ends up in an HTTP header, where it might not fit."""
+    catalogues()
+    names = ["日本のお客様", "a b", "x" * 128]
+    for name in names:
+        attach_card(TENANT, a_customer(name), "pm_card_visa", gateway())
+
+    assert one("SELECT count(DISTINCT stripe_customer_id) FROM customers") == (len(names),)
+
+
+def test_a_card_that_is_refused_changes_nothing() -> None:
+    catalogues()
+    a_customer("ana")
+    attach_card(TENANT, "ana", "pm_card_visa", gateway())
+    before = one("SELECT stripe_customer_id, default_payment_method_id FROM customers")
+
+    with pytest.raises(GatewayRejected):
+        attach_card(TENANT, "ana", "pm_card_chargeDeclined", gateway())
+
+    assert one("SELECT stripe_customer_id, default_payment_method_id FROM customers") == before
+
+
+def test_a_card_belongs_to_somebody() -> None:
+    catalogues()
+
+    with pytest.raises(CustomerNotFound):
+        attach_card(TENANT, "nobody", "pm_card_visa", gateway())
+
+    assert at_stripe("/v1/customers")["data"] == []

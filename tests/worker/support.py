@@ -1,0 +1,124 @@
+"""What tests of running workers share: raw messages in, and looks at what became of them."""
+
+import itertools
+import json
+import uuid
+from typing import Any, NamedTuple
+
+import kombu
+import psutil
+import redis
+
+from sandbox.processes import ManagedProcess, await_condition
+from tests.looking import one, rows
+
+QUEUE = "usage"
+TASK = "centavo.record_usage"
+#: Looks, 20 ms apart, at which the broker's lists must be empty.
+LOOKS_MIN = 10
+
+
+class Kept(NamedTuple):
+    """A parked input."""
+
+    reason: str
+    detail: str
+    times_seen: int
+    raw: bytes
+
+
+class Broker:
+    """The broker, as producers of all kinds use it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def publish(self, body: bytes, headers: dict[str, Any] | None = None, **properties: Any) -> None:
+        """A message by bare kombu: this body, these headers and nothing else."""
+        said = {"content_type": "application/json", "content_encoding": "utf-8", **properties}
+        with kombu.Connection(self.url) as connection, connection.Producer() as producer:
+            producer.publish(body, exchange="", routing_key=QUEUE, headers=headers or {}, **said)
+
+    def send(self, envelope: bytes, *, times: int = 1, **headers: Any) -> None:
+        """An envelope in a proper task message, with these headers added, so many times."""
+        for _ in range(times):
+            self.publish(body_of(envelope.decode("utf-8", "surrogatepass")), {**task_headers(), **headers})
+
+    def push(self, item: bytes) -> None:
+        """Bytes straight into the list, as no producer should."""
+        with redis.Redis.from_url(self.url) as client:
+            client.lpush(QUEUE, item)
+
+    @property
+    def waiting(self) -> int:
+        """Messages that nobody has taken yet."""
+        return self._lists()[0]
+
+    @property
+    def unacknowledged(self) -> int:
+        """Messages that some worker has taken and not finished."""
+        return self._lists()[1]
+
+    def await_drained(self, seconds: float = 30) -> None:
+        """Wait until every message was acknowledged.
+
+        A message that was popped a moment ago is in no list yet, so the lists must stay empty for a while.
+        """
+        looks = itertools.count()
+
+        def drained() -> bool:
+            nonlocal looks
+            if any(self._lists()):
+                looks = itertools.count()
+            return next(looks) >= LOOKS_MIN
+
+        await_condition(drained, seconds, "every message to be done")
+
+    def _lists(self) -> tuple[int, int]:
+        with redis.Redis.from_url(self.url) as client, client.pipeline() as both:
+            waiting, unacknowledged = both.llen(QUEUE).hlen("unacked").execute()
+        return int(waiting), int(unacknowledged)
+
+
+def body_of(*arguments: Any, named: Any = None, options: Any = None) -> bytes:
+    """The body of a task message."""
+    return json.dumps([arguments, {} if named is None else named, {} if options is None else options]).encode()
+
+
+def task_headers() -> dict[str, Any]:
+    return {"task": TASK, "id": str(uuid.uuid4()), "lang": "py"}
+
+
+def charged(customer_id: str) -> int:
+    """How many events of a customer are charged."""
+    number = one("SELECT count(*) FROM usage_events WHERE customer_id = %s AND status = 'charged'", customer_id)[0]
+    assert isinstance(number, int)
+    return number
+
+
+def await_charged(customer_id: str, number: int, seconds: float = 30) -> None:
+    await_condition(lambda: charged(customer_id) >= number, seconds, f"{number} events of {customer_id} to be charged")
+    assert charged(customer_id) == number
+
+
+def kept_inputs() -> list[Kept]:
+    return [Kept(*row) for row in rows("SELECT reason, detail, times_seen, raw FROM parked_inputs")]
+
+
+def parked_events() -> list[tuple[Any, ...]]:
+    return rows("SELECT key, park_reason, park_detail FROM usage_events WHERE status = 'parked' ORDER BY key")
+
+
+def deaths(worker: ManagedProcess) -> int:
+    """How many of a worker's children ended by a signal or an error."""
+    return worker.log_file.read_text().count(" exited with ")
+
+
+def waits(worker: ManagedProcess) -> int:
+    """How often a worker's children said that they wait for something."""
+    return worker.log_file.read_text().count('"event": "waiting"')
+
+
+def children(worker: ManagedProcess) -> list[int]:
+    """The numbers of a worker's pool children."""
+    return sorted(child.pid for child in psutil.Process(worker.pid).children())

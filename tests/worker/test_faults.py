@@ -1,0 +1,263 @@
+"""Whatever is killed, and whenever: every event is charged once. Real processes, real signals."""
+
+import random
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from sandbox.processes import ManagedProcess, await_condition
+from tests.conftest import WorkerStarter
+from tests.factories import a_customer, an_envelope, an_event, catalogues
+from tests.looking import one, rows, wallet
+from tests.worker.support import Broker, await_charged, charged, children, deaths, kept_inputs, parked_events, waits
+
+pytestmark = pytest.mark.faults
+
+#: Kills that an envelope of 500 needs at most until its one poisonous event stands alone and is parked:
+#: 3 as a whole, 1 as all of its parts, 9 as halves of halves, 4 alone.
+KILLS_MAX = 17
+POISON = ("poison", "kills_worker", "a worker died 4 times while it recorded this event alone")
+
+
+@pytest.fixture(autouse=True)
+def ana(billing_database: str) -> None:
+    """A customer with credit."""
+    catalogues()
+    a_customer("ana", credit="100")
+
+
+@contextmanager
+def wallets_locked(database: str) -> Iterator[None]:
+    """Somebody holds all wallets: whoever charges must wait."""
+    with psycopg.connect(database) as connection:
+        connection.execute("SELECT 1 FROM wallets FOR UPDATE")
+        yield
+        connection.rollback()
+
+
+def arm(fault_dir: Path, point: str, times: int) -> Callable[[], int]:
+    """Arm a fault point so many times; the function says how often it is still armed."""
+    for number in range(times):
+        (fault_dir / f"{point}.{number}").touch()
+    return lambda: len(list(fault_dir.glob(f"{point}.*")))
+
+
+def nothing_is_left() -> bool:
+    """No input is parked, no event is, and no envelope is counted as begun."""
+    return (kept_inputs(), parked_events(), rows("SELECT * FROM envelope_attempts")) == ([], [], [])
+
+
+def test_the_same_envelope_delivered_three_times_is_charged_once(
+    start_a_worker: WorkerStarter, producer: Broker
+) -> None:
+    """At the same time, by two children."""
+    producer.send(an_envelope(*[an_event("ana") for _ in range(50)]), times=3)
+
+    start_a_worker(children=2)
+
+    producer.await_drained()
+    assert charged("ana") == 50
+    assert wallet("ana") == Decimal("98.5")
+    assert nothing_is_left()
+
+
+@pytest.mark.parametrize("events", [1, 20])
+@pytest.mark.parametrize("point", ["usage.before_commit", "usage.after_commit"])
+def test_a_child_killed_five_times_in_a_row_charges_once(
+    start_a_worker: WorkerStarter, producer: Broker, fault_dir: Path, point: str, events: int
+) -> None:
+    """Before the commit nothing had happened, after it everything had; either way the message comes back."""
+    still_armed = arm(fault_dir, point, 5)
+    worker = start_a_worker()
+
+    producer.send(an_envelope(*[an_event("ana") for _ in range(events)]))
+
+    await_condition(lambda: still_armed() == 0, 30, "five kills")
+    producer.await_drained()
+    assert charged("ana") == events
+    assert wallet("ana") == 100 - events * Decimal("0.03")
+    assert deaths(worker) == 5
+    assert nothing_is_left()
+
+
+def test_a_killed_child_costs_no_other_envelope(
+    start_a_worker: WorkerStarter, producer: Broker, fault_dir: Path
+) -> None:
+    """Neither those that its worker had fetched already nor those of the other child."""
+    still_armed = arm(fault_dir, "usage.before_commit", 4)
+    for _ in range(20):
+        producer.send(an_envelope(*[an_event("ana") for _ in range(5)]))
+
+    worker = start_a_worker(children=2)
+
+    producer.await_drained()
+    assert charged("ana") == 100
+    assert (still_armed(), deaths(worker)) == (0, 4)
+    assert nothing_is_left()
+
+
+def test_an_event_that_kills_every_child_is_found_and_parked(
+    start_a_worker: WorkerStarter, producer: Broker, fault_dir: Path
+) -> None:
+    """Within a bounded number of kills; the other 499 of its envelope are charged, and so is what comes after."""
+    (fault_dir / "poison.event").write_text("poison")
+    good = [an_event("ana") for _ in range(499)]
+    worker = start_a_worker()
+
+    producer.send(an_envelope(*good[:166], an_event("ana", key="poison"), *good[166:]))
+    producer.send(an_envelope(an_event("ana")))
+
+    producer.await_drained()
+    assert charged("ana") == 500
+    assert parked_events() == [POISON]
+    assert deaths(worker) <= KILLS_MAX
+    assert kept_inputs() == []
+    assert rows("SELECT * FROM envelope_attempts") == []
+
+
+def test_poison_alone_is_parked_once_however_often_it_comes(
+    start_a_worker: WorkerStarter, producer: Broker, fault_dir: Path
+) -> None:
+    """Each delivery ends after seven kills: two as it came, one as a redelivery counted, four alone."""
+    (fault_dir / "poison.event").write_text("poison")
+    envelope = an_envelope(an_event("ana", key="poison"))
+    worker = start_a_worker()
+
+    for _ in range(2):
+        producer.send(envelope)
+        producer.await_drained()
+
+    assert parked_events() == [POISON]
+    assert (charged("ana"), wallet("ana")) == (0, Decimal(100))
+    assert deaths(worker) == 14
+    assert kept_inputs() == []
+    assert rows("SELECT * FROM envelope_attempts") == []
+
+
+def test_a_killed_main_process_loses_nothing(
+    start_a_worker: WorkerStarter, producer: Broker, billing_database: str
+) -> None:
+    """What it had fetched comes back after the visibility timeout, to whoever is there; its children end too."""
+    for _ in range(12):
+        producer.send(an_envelope(*[an_event("ana") for _ in range(5)]))
+    with wallets_locked(billing_database):
+        worker = start_a_worker(children=2, CENTAVO_VISIBILITY_TIMEOUT_SECONDS="2")
+        await_condition(lambda: producer.unacknowledged >= 8, 10, "the worker to fetch its fill")
+        pool = children(worker)
+        worker.send_signal(signal.SIGKILL)
+        await_condition(lambda: not worker.alive, 5, "the main process to be gone")
+        held = producer.unacknowledged
+    await_condition(lambda: not any(map(psutil.pid_exists, pool)), 10, "its children to be gone")
+
+    start_a_worker(name="second", CENTAVO_VISIBILITY_TIMEOUT_SECONDS="2")
+
+    producer.await_drained()
+    assert held >= 8
+    assert charged("ana") == 60
+    assert wallet("ana") == Decimal("98.2")
+    assert nothing_is_left()
+
+
+def test_two_workers_racing_on_one_customer_charge_each_event_once(
+    start_a_worker: WorkerStarter, producer: Broker
+) -> None:
+    """Envelopes that overlap in every way, each delivered twice, in any order, to four children."""
+    events = [an_event("ana") for _ in range(300)]
+    shuffled = random.Random(7)
+    envelopes = [an_envelope(*shuffled.sample(events, 60)) for _ in range(15)]
+    envelopes += [an_envelope(*events[first : first + 100]) for first in range(0, 300, 100)]
+    for envelope in shuffled.sample(envelopes * 2, len(envelopes) * 2):
+        producer.send(envelope)
+
+    workers = [start_a_worker(name=name, children=2) for name in ("one", "two")]
+
+    producer.await_drained()
+    assert charged("ana") == 300
+    assert wallet("ana") == Decimal(91)
+    assert one("SELECT count(*) FROM ledger_entries WHERE kind = 'usage'") == (300,)
+    assert [deaths(worker) for worker in workers] == [0, 0]
+    assert nothing_is_left()
+
+
+def test_a_child_out_of_memory_takes_nobody_with_it(
+    start_a_worker: WorkerStarter, producer: Broker, fault_dir: Path
+) -> None:
+    """The envelope comes back to a fresh child; the main process goes on."""
+    still_armed = arm(fault_dir, "usage.memory", 3)
+    worker = start_a_worker()
+
+    producer.send(an_envelope(*[an_event("ana") for _ in range(5)]))
+
+    producer.await_drained()
+    assert charged("ana") == 5
+    assert (still_armed(), deaths(worker), worker.alive) == (0, 3, True)
+    assert nothing_is_left()
+
+
+def test_a_child_that_really_has_no_memory_takes_nobody_with_it(
+    start_a_worker: WorkerStarter, producer: Broker
+) -> None:
+    """Wherever it runs out: in our code, in Celery's, or in a library that can't say so."""
+    worker = start_a_worker()
+    producer.send(an_envelope(an_event("ana")))
+    await_charged("ana", 1)
+    (child,) = children(worker)
+    used_bytes = psutil.Process(child).memory_info().vms
+    resource.prlimit(child, resource.RLIMIT_AS, (used_bytes + 1_000_000, used_bytes + 1_000_000))
+
+    producer.send(an_envelope(*[an_event("ana") for _ in range(5_000)]))
+
+    await_charged("ana", 5_001)
+    producer.await_drained()
+    assert worker.alive
+    assert children(worker) != [child]
+    assert nothing_is_left()
+
+
+def test_a_child_killed_while_it_waits_for_a_lock_loses_nothing(
+    start_a_worker: WorkerStarter, producer: Broker, billing_database: str
+) -> None:
+    """The message comes back at once, to the child that takes its place."""
+    with wallets_locked(billing_database):
+        worker = start_a_worker()
+        producer.send(an_envelope(*[an_event("ana") for _ in range(5)]))
+        await_condition(lambda: _waits_for_a_lock(billing_database), 10, "the child to wait")
+        (child,) = children(worker)
+        psutil.Process(child).kill()
+        await_condition(lambda: children(worker) not in ([], [child]), 10, "a new child")
+
+    producer.await_drained()
+    assert charged("ana") == 5
+    assert nothing_is_left()
+
+
+def _waits_for_a_lock(database: str) -> bool:
+    with psycopg.connect(database) as connection:
+        waiting = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'").fetchone()
+    assert waiting is not None
+    return bool(waiting[0])
+
+
+def test_a_stopped_worker_leaves_no_child_behind(start_a_worker: WorkerStarter, producer: Broker) -> None:
+    """SIGTERM, with work at hand: what was begun is finished, what was not comes back."""
+    for _ in range(30):
+        producer.send(an_envelope(*[an_event("ana") for _ in range(20)]))
+    worker: ManagedProcess = start_a_worker(children=2)
+    pool = children(worker)
+
+    worker.send_signal(signal.SIGTERM)
+
+    assert worker.wait(10) == 0
+    assert not any(map(psutil.pid_exists, pool))
+    start_a_worker(name="second")
+    producer.await_drained()
+    assert charged("ana") == 600
+    assert waits(worker) == 0
+    assert nothing_is_left()

@@ -1,0 +1,153 @@
+"""Servers that go away under a running worker: it waits, parks nothing, loses nothing, and goes on.
+
+Each test has a Postgres and a Valkey of its own to stop.
+"""
+
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from db.migrate import migrate
+from sandbox.postgres import PostgresServer
+from sandbox.processes import await_condition
+from sandbox.valkey import ValkeyServer
+from tests.conftest import TEMPLATE, WorkerStarter
+from tests.factories import a_customer, an_envelope, an_event, catalogues
+from tests.looking import rows, wallet
+from tests.worker.support import Broker, charged, children, kept_inputs, parked_events, waits
+
+pytestmark = pytest.mark.faults
+
+#: A child's tries are 0.1, 0.2, 0.4, 0.8, 1.6, 3.2 and then 5 s apart, each with up to a second more: so many by two
+#: children take eight seconds and more.
+LONG_WAIT = 14
+
+
+@pytest.fixture
+def postgres() -> Iterator[PostgresServer]:
+    """A server of the test's own, in a folder that the user it runs as may pass through."""
+    folder = Path(tempfile.mkdtemp(prefix="centavo-test-"))
+    folder.chmod(0o711)
+    server = PostgresServer(folder / "pg")
+    server.start()
+    server.create_database(TEMPLATE)
+    migrate(server.uri(TEMPLATE))
+    yield server
+    server.start()
+    server.destroy()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """A server of the test's own."""
+    with ValkeyServer(tmp_path / "valkey") as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def ana(billing_database: str) -> None:
+    """A customer with credit."""
+    catalogues()
+    a_customer("ana", credit="100")
+
+
+def nothing_is_left() -> bool:
+    """No input is parked, no event is, and no envelope is counted as begun."""
+    return (kept_inputs(), parked_events(), rows("SELECT * FROM envelope_attempts")) == ([], [], [])
+
+
+@pytest.mark.parametrize("visibility_timeout_seconds", [2, 300])
+def test_postgres_away_in_the_middle(
+    start_a_worker: WorkerStarter, producer: Broker, postgres: PostgresServer, visibility_timeout_seconds: int
+) -> None:
+    """It crashes, for eight seconds and more: the worker waits, nothing is parked, nothing is lost, all is charged.
+
+    Also where the wait is so long that the broker hands out again what is still being waited over.
+    """
+    worker = start_a_worker(children=2, CENTAVO_VISIBILITY_TIMEOUT_SECONDS=str(visibility_timeout_seconds))
+    pool = children(worker)
+    for _ in range(100):
+        producer.send(an_envelope(*[an_event("ana") for _ in range(20)]))
+    await_condition(lambda: charged("ana") > 0, 10, "the first to be charged")
+
+    postgres.stop("immediate")
+    at_hand = producer.waiting + producer.unacknowledged
+    await_condition(
+        lambda: waits(worker) >= LONG_WAIT, 30, "the children to have waited long", log_file=worker.log_file
+    )
+    postgres.start()
+
+    producer.await_drained()
+    assert at_hand > 0
+    assert charged("ana") == 2000
+    assert wallet("ana") == Decimal(40)
+    assert children(worker) == pool
+    assert nothing_is_left()
+
+
+def test_a_worker_told_to_stop_while_it_waits_stops_and_gives_back(
+    start_a_worker: WorkerStarter, producer: Broker, postgres: PostgresServer
+) -> None:
+    """SIGTERM, with Postgres away: within ten seconds, and every message is there for the next worker."""
+    worker = start_a_worker(children=2, CENTAVO_VISIBILITY_TIMEOUT_SECONDS="300")
+    postgres.stop("immediate")
+    for _ in range(12):
+        producer.send(an_envelope(*[an_event("ana") for _ in range(5)]))
+    await_condition(lambda: waits(worker) >= 6, 20, "the children to wait")
+
+    worker.send_signal(signal.SIGTERM)
+    exit_code = worker.wait(10)
+    given_back = (producer.waiting, producer.unacknowledged)
+    postgres.start()
+    start_a_worker(name="second", CENTAVO_VISIBILITY_TIMEOUT_SECONDS="300")
+
+    producer.await_drained()
+    assert exit_code == 0
+    assert given_back == (12, 0)
+    assert charged("ana") == 60
+    assert nothing_is_left()
+
+
+def test_a_child_killed_while_it_waits_for_postgres_loses_nothing(
+    start_a_worker: WorkerStarter, producer: Broker, postgres: PostgresServer
+) -> None:
+    """The next child takes the envelope and waits in its turn."""
+    worker = start_a_worker(CENTAVO_VISIBILITY_TIMEOUT_SECONDS="300")
+    postgres.stop("immediate")
+    producer.send(an_envelope(*[an_event("ana") for _ in range(5)]))
+    for killed in range(3):
+        seen = waits(worker)
+        await_condition(lambda seen=seen: waits(worker) > seen, 20, "a child to wait")  # type: ignore[misc]
+        (child,) = children(worker)
+        psutil.Process(child).kill()
+        await_condition(lambda child=child: children(worker) not in ([], [child]), 10, f"child {killed} to be replaced")  # type: ignore[misc]
+    postgres.start()
+
+    producer.await_drained()
+    assert charged("ana") == 5
+    assert nothing_is_left()
+
+
+def test_the_broker_away_in_the_middle(start_a_worker: WorkerStarter, producer: Broker, valkey: ValkeyServer) -> None:
+    """It crashes and comes back: the worker connects again, and what it had at hand is charged once."""
+    worker = start_a_worker(children=2, CENTAVO_VISIBILITY_TIMEOUT_SECONDS="2")
+    for _ in range(100):
+        producer.send(an_envelope(*[an_event("ana") for _ in range(20)]))
+    await_condition(lambda: charged("ana") > 0, 10, "the first to be charged")
+
+    valkey.kill()
+    await_condition(lambda: "Trying to re-establish" in worker.log_file.read_text(), 30, "the worker to notice")
+    valkey.start()
+
+    producer.await_drained()
+    assert charged("ana") == 2000
+    assert wallet("ana") == Decimal(40)
+    assert worker.alive
+    assert nothing_is_left()

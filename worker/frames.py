@@ -1,0 +1,135 @@
+"""What lies in a Redis list and is no message becomes one: the message that has it parked.
+
+kombu takes it for granted that only kombu pushed there. Anything else (an envelope without the message around
+it, a program with the wrong queue) raises in the middle of its event loop: the worker ends, and the item,
+already popped, is gone.
+"""
+
+import base64
+import json
+import uuid
+from typing import Any
+
+from celery.utils.log import get_logger
+from kombu.transport import TRANSPORT_ALIASES, redis, virtual
+
+from billing.rating import ParkReason
+from tasks import names
+
+log = get_logger(__name__)
+
+#: What a broken message raises in kombu's hands.
+_BROKEN = (ValueError, TypeError, LookupError, AttributeError)
+DETAIL = "this lay in the queue {queue!r} and is not a message as docs/wire-format.md describes it: {why}"
+
+
+def install() -> None:
+    """Let `redis://` and `rediss://` mean the transport of this module, in this process."""
+    TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:CarefulTransport"))
+
+
+def parking_message(raw: bytes, queue: str, why: str) -> dict[str, Any]:
+    """The message, as kombu would have read it from this queue, that has these bytes parked."""
+    log.warning("what lay in queue %s is no message: %s", queue, why)
+    detail = DETAIL.format(queue=queue, why=why)
+    arguments = [base64.b64encode(raw).decode(), str(ParkReason.MESSAGE_UNREADABLE), detail[:1000]]
+    return {
+        "body": base64.b64encode(json.dumps([arguments, {}, {}]).encode()).decode(),
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "headers": {"task": names.PARK_MESSAGE, "id": str(uuid.uuid4())},
+        "properties": {
+            "body_encoding": "base64",
+            "delivery_tag": str(uuid.uuid4()),
+            "delivery_info": {"exchange": "", "routing_key": queue},
+        },
+    }
+
+
+class CarefulMessage(virtual.Message):
+    """A message whose body may be anything."""
+
+    def __init__(self, payload: dict[str, Any], channel: Any = None, **options: Any) -> None:
+        try:
+            super().__init__(payload, channel=channel, **options)  # type: ignore[no-untyped-call]
+        except _BROKEN as error:
+            queue = payload["properties"]["delivery_info"]["routing_key"]
+            parking = parking_message(_item(channel, payload), queue, _said(error))
+            super().__init__(parking, channel=channel, **options)  # type: ignore[no-untyped-call]
+
+
+class CarefulChannel(redis.Channel):
+    """A channel that survives what it pops."""
+
+    Message = CarefulMessage
+
+    @property
+    def popped(self) -> tuple[bytes, bytes] | None:
+        """What came out last: (list, item)."""
+        popped: tuple[bytes, bytes] | None = getattr(self.client, "popped", None)
+        return popped
+
+    def _get_client(self) -> Any:
+        return _Client if not self.global_keyprefix else super()._get_client()  # type: ignore[no-untyped-call]
+
+    def _brpop_read(self, **options: Any) -> Any:
+        self.connection.popping = self
+        try:
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+        except (ValueError, RecursionError) as error:
+            if self.popped is None or _is_json(self.popped[1]):
+                raise
+            queue = self.popped[0].decode().rsplit(self.sep, 1)[0]
+            parking = parking_message(self.popped[1], queue, f"it is not JSON: {error}")
+            self.connection._deliver(parking, queue)  # noqa: SLF001 - as the method above does
+            return True
+
+
+class CarefulTransport(redis.Transport):
+    """kombu's Redis transport, for queues that anybody may have pushed to."""
+
+    Channel = CarefulChannel
+    popping: CarefulChannel | None = None
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        """Hand a message over, addressed to where it was found: there it goes back to if it is not acknowledged."""
+        try:
+            properties, headers = message["properties"], message.get("headers")
+            if not isinstance(properties["delivery_tag"], str) or not isinstance(headers, (dict, type(None))):
+                raise TypeError("its delivery_tag is text, and its headers are an object")
+            came_back = bool((properties.get("delivery_info") or {}).get("redelivered"))
+        except _BROKEN as error:
+            message, came_back = parking_message(_item(self.popping, message), queue, _said(error)), False
+        message["properties"]["delivery_info"] = {"exchange": "", "routing_key": queue, "redelivered": came_back}
+        super()._deliver(message, queue)  # type: ignore[no-untyped-call]
+
+
+class _Client(redis.redis.Redis):
+    """Remembers what it popped last."""
+
+    popped: tuple[bytes, bytes] | None = None
+
+    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+        answer = super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
+        if command_name == "BRPOP" and answer:
+            self.popped = (answer[0], answer[1])
+        return answer
+
+
+def _item(channel: CarefulChannel | None, message: object) -> bytes:
+    """The bytes that this message was read from; written anew where nobody remembers."""
+    if channel is not None and channel.popped is not None:
+        return channel.popped[1]
+    return json.dumps(message, sort_keys=True, default=repr).encode()
+
+
+def _is_json(item: bytes) -> bool:
+    try:
+        json.loads(item)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
