@@ -29,7 +29,8 @@ class Tally:
 class Charge:
     """An event with what it costs, the wallet that pays (None: nothing to pay), and the tally it counts in.
 
-    `customer_wallets` are all of the customer's: together they are the customer's lock.
+    `customer_wallets` are all of the customer's (id, revision of the account that was read with it): together
+    they are the customer's lock.
     """
 
     event: UsageEvent
@@ -37,7 +38,7 @@ class Charge:
     tally: Tally
     is_late: bool
     wallet_id: int | None
-    customer_wallets: tuple[int, ...]
+    customer_wallets: tuple[tuple[int, int], ...]
 
 
 class Debit(NamedTuple):

@@ -1,16 +1,16 @@
 """Who is billed, and what for: tenants, plans, prices, customers, credits."""
 
+from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from billing.errors import Rejected
 from billing.money import in_minor_units, written
 from billing.prices import EVERYBODY, Price
-from cli.show import AsJson, as_json, console
+from cli.show import NOTHING, AsJson, a_table, as_json, console, plain
 from config import clock
 from services import customers as customer_service
 from services import prices as price_service
@@ -25,15 +25,27 @@ prices = typer.Typer(help="The price book.", no_args_is_help=True)
 customers = typer.Typer(help="Who is billed.", no_args_is_help=True)
 credits_ = typer.Typer(help="Value given to customers.", no_args_is_help=True)
 
-TenantId = Annotated[str, typer.Argument(help="The tenant.")]
-CustomerId = Annotated[str, typer.Argument(help="The customer.")]
+
+def _named(longest: int) -> Callable[[str], str]:
+    """Refuses a name that no usage event could say."""
+
+    def check(name: str) -> str:
+        if not 0 < len(name) <= longest or "\0" in name:
+            raise typer.BadParameter(f"a name has 1 to {longest} characters, not {len(name)}")
+        return name
+
+    return check
+
+
+TenantId = Annotated[str, typer.Argument(help="The tenant.", callback=_named(64))]
+CustomerId = Annotated[str, typer.Argument(help="The customer.", callback=_named(128))]
 
 
 @tenants.command("create")
 def create_tenant(tenant_id: TenantId, name: Annotated[str, typer.Option(help="A name for people.")] = "") -> None:
     """Make a tenant; harmless if it is there."""
     is_new = tenant_service.create_tenant(tenant_id, name or tenant_id, clock.now())
-    console.print(f"tenant {tenant_id} {'created' if is_new else 'was there already'}")
+    console.print(f"tenant {plain(tenant_id)} {'created' if is_new else 'was there already'}")
 
 
 @plans.command("load")
@@ -53,11 +65,14 @@ def list_plans(tenant_id: TenantId, json: AsJson = False) -> None:
     if json:
         as_json(found)
         return
-    table = Table("plan", "version", "name", "monthly fee", "tokens included", "tier", "tier fee")
+    if not found:
+        raise Rejected(f"tenant {tenant_id!r} offers no plans; load some with `centavo plans load`")
+    table = a_table("plan", "version", "monthly fee", "tokens included", "each further tier", numbers=("version",))
     for plan in found:
         fee, tier_fee = (in_minor_units(m, plan.payment_currency) for m in (plan.fixed_fee_minor, plan.tier_fee_minor))
-        tier = (f"{plan.tier_size:,}", tier_fee) if plan.tier_size else ("–", "–")
-        table.add_row(plan.plan_id, str(plan.version), plan.name, fee, f"{plan.included_tokens:,}", *tier)
+        tier = f"{tier_fee} for {plan.tier_size:,}" if plan.tier_size else NOTHING
+        included = f"{plan.included_tokens:,}" if plan.tier_size else NOTHING
+        table.add_row(plain(plan.plan_id), str(plan.version), fee, included, tier)
     console.print(table)
 
 
@@ -87,13 +102,15 @@ def list_prices(
     if json:
         as_json(found)
         return
-    table = Table("id", "for", "category", "provider", "model", "unit", "price", "from", "remarks")
+    if not found:
+        console.print("there are no such prices; `centavo prices load` adds some")
+        return
+    table = a_table("id", "for", "product", "price", "from", numbers=("id",), whole=("id", "price", "from"))
     for price in found:
-        product = (price.category, price.provider, price.model, price.unit)
+        product = f"{price.category}/{price.provider}/{price.model}"
+        cost = "\n".join([_amount(price), *_remarks(price)])
         starts = price.effective_from.date().isoformat()
-        table.add_row(
-            str(price.price_id), price.scope or "everybody", *product, _amount(price), starts, _remarks(price)
-        )
+        table.add_row(str(price.price_id), plain(price.scope or "everybody"), plain(product), cost, starts)
     console.print(table)
 
 
@@ -111,7 +128,7 @@ def create_customer(
     created = customer_service.create_customers([new], clock.now())
     if card:
         customer_service.attach_card(tenant_id, customer_id, card, gateway())
-    console.print(f"customer {customer_id} {'created' if created else 'was there already'}")
+    console.print(f"customer {plain(customer_id)} {'created' if created else 'was there already'}")
 
 
 @credits_.command("grant")
@@ -119,7 +136,7 @@ def grant_credits(
     tenant_id: TenantId,
     customer_id: CustomerId,
     amount: Annotated[str, typer.Argument(help="How much, such as 100 or 0.05.")],
-    key: Annotated[str, typer.Option(help="An idempotency key: the same key gives once.")],
+    key: Annotated[str, typer.Option(help="An idempotency key: the same key gives once.", callback=_named(255))],
     currency: Annotated[str, typer.Option(help="Of which wallet.")] = "USD",
     source: Annotated[str, typer.Option(help="free, promo, purchase, adjustment, …")] = "promo",
     reason: Annotated[str, typer.Option(help="Why.")] = "manual_adjustment",
@@ -138,19 +155,20 @@ def _decimal(text: str) -> Decimal:
 
 
 def _amount(price: Price) -> str:
-    if price.ladder:
-        rungs = (
-            f"{written(r.unit_price)} {'above' if r.up_to is None else f'to {written(r.up_to)}'}" for r in price.ladder
-        )
-        return f"{price.currency} " + ", ".join(rungs)
-    per = "" if price.per == 1 else f" per {written(price.per)}"
-    return f"{price.currency} {written(price.unit_price)}{per}"
+    per = price.unit if price.per == 1 else f"{written(price.per)} {price.unit}s"
+    if not price.ladder:
+        return f"{price.currency} {written(price.unit_price)} per {plain(per)}"
+    rungs = (
+        f"{'above' if r.up_to is None else f'to {written(r.up_to)}'}: {written(r.unit_price)}" for r in price.ladder
+    )
+    return "\n".join([f"{price.currency} per {plain(per)}", *rungs])
 
 
-def _remarks(price: Price) -> str:
+def _remarks(price: Price) -> list[str]:
     said = [
         ("ended", price.is_ended),
         ("also for models not listed", price.is_provider_default),
+        ("adds up over the month", price.adds_up_over_period),
         (f"revision {price.revision}", price.revision > 0),
     ]
-    return ", ".join(remark for remark, holds in said if holds)
+    return [f"({remark})" for remark, holds in said if holds]

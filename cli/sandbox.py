@@ -1,27 +1,30 @@
 """Everything on this machine: `up`, `down`, `demo`."""
 
 import signal
-import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from billing.errors import CentavoError
+from billing.errors import CentavoError, Rejected
 from cli import demo_view
 from cli.show import console
-from config import logging
+from config import clock
 from config.settings import settings, use
 from db import session
 from sandbox import demo as demo_run
-from sandbox.home import SandboxAlreadyRunning, SandboxHome
-from sandbox.stack import Stack, note, running_stack
+from sandbox.home import SandboxAlreadyRunning, SandboxHome, SandboxStateUnreadable
+from sandbox.processes import ConditionNotMet
+from sandbox.stack import Stack, end_stack, running_stack
+from sandbox.trace import TraceError
 
 app = typer.Typer()
 
-END_SECONDS = 20
+LOOK_SECONDS = 0.5
+INTERRUPTED = 130  # as shells have it for Ctrl-C
 
 
 @app.command()
@@ -31,50 +34,54 @@ def up(children: Annotated[int, typer.Option(min=1, help="Pool children of the u
     with _interruptible(), _stack(home) as stack:
         with console.status("starting workers and beat"):
             stack.start_workers(children)
-        note(stack)
+        stack.note(with_us=True)
         console.print(
-            f"Centavo is up in {home.path}; `centavo status` in another terminal looks inside. Ctrl-C ends it."
+            f"Centavo is up in {home.path}; `centavo status` in another terminal looks inside. Ctrl-C ends it.",
+            soft_wrap=True,
         )
-        _wait_for_ever()
+        _watch_over(stack)
 
 
 @app.command()
 def down() -> None:
-    """End a stack that was left running."""
-    for home in (SandboxHome(settings().home), SandboxHome(settings().home / "demo")):
-        state = home.running_state()
-        if state is None:
-            continue
-        # Beat and workers before the servers that they use.
-        for name, process in reversed(list(state.running_processes().items())):
-            process.end(grace_seconds=END_SECONDS)
-            console.print(f"ended {name} (process {process.pid})")
-        home.clear()
+    """End the stack of `up`, or one that `demo --keep` left running."""
+    homes = [SandboxHome(settings().home), SandboxHome(settings().home / "demo")]
+    with _explained():
+        ended = [end_stack(home, lambda what: console.print(f"ended {what}")) for home in homes]
+    if not any(ended):
+        console.print(f"nothing runs in {homes[0].path}", soft_wrap=True)
 
 
 @app.command()
 def demo(
-    trace: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="A CSV trace to bill.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, readable=True, help="A CSV trace to bill.")
+    ] = None,
     events: Annotated[int | None, typer.Option(min=1, help="How many events.")] = None,
     customers: Annotated[int, typer.Option(min=1, max=10_000, help="How many customers.")] = 6,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything up at the end.")] = False,
-    json: Annotated[Path | None, typer.Option(help="Write the result there, too.")] = None,
+    json: Annotated[Path | None, typer.Option(dir_okay=False, writable=True, help="Write the result there.")] = None,
 ) -> None:
-    """Bill a trace of LLM usage on a stack of its own, and prove the result. Exit status 0 only if the audit holds."""
+    """Bill a trace of LLM usage on a stack of its own, and prove the result. Exit status 0 only if the audit holds.
+
+    Without a trace, one of the shape of a code-completion service's is drawn: log-normal token counts (median
+    1,469 in and 13 out) and gaps, at least one tier payment each that succeeds and that is declined.
+    """
+    if json is not None and not json.absolute().parent.is_dir():
+        raise Rejected(f"there is no folder {json.absolute().parent} to write the result to")
     home = SandboxHome(settings().home / "demo")
     options = demo_run.Options(trace, events, customers)
+    with _explained():
+        rows = demo_run.rows_to_bill(options, clock.now())
     with _interruptible(), _stack(home, is_fresh=True) as stack:
-        with demo_view.live(options) as watch:
-            watch.on_step("workers and beat")
-            stack.start_workers()
-            report = demo_run.run(stack, options, watch)
+        with demo_view.live(len(rows)) as watch:
+            report = demo_run.run(stack, rows, options, watch)
         demo_view.show(report)
         if json is not None:
             json.write_bytes(demo_view.as_json(report))
         if keep:
-            note(stack)
-            demo_view.say_how_to_look(stack)
             stack.leave_running()
+            demo_view.say_how_to_look(stack)
     if not report.holds:
         raise typer.Exit(1)
 
@@ -82,19 +89,22 @@ def demo(
 @contextmanager
 def _stack(home: SandboxHome, *, is_fresh: bool = False) -> Iterator[Stack]:
     """Servers in this home, and this process set up to use them."""
-    logging.configure("WARNING")
-    try:
+    with _explained(), ExitStack() as ending:
         with console.status("starting") as status:
-            context = running_stack(home, lambda what: status.update(f"starting {what}"), is_fresh=is_fresh)
-            stack = context.__enter__()
-    except SandboxAlreadyRunning as error:
-        raise CentavoError(str(error)) from error
-    try:
+            booting = running_stack(home, lambda what: status.update(f"starting {what}"), is_fresh=is_fresh)
+            stack = ending.enter_context(booting)
         use(**stack.addresses.as_settings(home.path))
+        ending.callback(session.close)
         yield stack
-    finally:
-        session.close()
-        context.__exit__(None, None, None)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What can go wrong with servers and files is said in a sentence, with the end of the log where there is one."""
+    try:
+        yield
+    except (SandboxAlreadyRunning, SandboxStateUnreadable, ConditionNotMet, TraceError) as error:
+        raise CentavoError(str(error)) from error
 
 
 @contextmanager
@@ -110,8 +120,11 @@ def _interruptible() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         console.print("interrupted; everything is ended")
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
 
 
-def _wait_for_ever() -> None:
-    threading.Event().wait()
+def _watch_over(stack: Stack) -> None:
+    """Wait until somebody interrupts, or a part of the stack ends by itself: without it the rest is of no use."""
+    while (ended := stack.ended()) is None:
+        time.sleep(LOOK_SECONDS)
+    raise CentavoError(f"{ended.name} has ended, so everything was; the end of its log:\n{ended.log_tail()}")

@@ -81,21 +81,20 @@ CHECKS: dict[str, str] = {
     # Where no price climbs, no event needs to be looked at.
     "a ladder's quantities are those of its events": """
         SELECT coalesce(q.tenant_id, u.tenant_id),
-            concat_ws(' ', coalesce(q.customer_id, u.customer_id), coalesce(q.period_start, u.period_start),
-                coalesce(q.category, u.category), coalesce(q.model, u.model), coalesce(q.unit, u.unit)),
+            concat_ws(' ', coalesce(q.customer_id, u.customer_id), coalesce(q.period_start, u.period_start), 'price',
+                coalesce(q.price_id, u.price_id)),
             coalesce(u.quantity, 0)::text, coalesce(q.quantity::text, 'none')
         FROM period_quantities q FULL JOIN (
-            SELECT e.tenant_id, e.customer_id, e.period_start, line->>'category' AS category,
-                line->>'provider' AS provider, line->>'model' AS model, line->>'unit' AS unit,
+            SELECT e.tenant_id, e.customer_id, e.period_start, r.price_id,
                 sum((line->>'quantity')::numeric) AS quantity
             FROM usage_events e CROSS JOIN LATERAL jsonb_array_elements(e.items) AS line
             JOIN prices r ON r.price_id = (line->>'price_id')::bigint
             WHERE e.status = 'charged' AND r.ladder IS NOT NULL AND r.ladder_span = 'period'
                 AND (line->>'quantity')::numeric > 0
                 AND EXISTS (SELECT FROM prices WHERE ladder IS NOT NULL AND ladder_span = 'period')
-            GROUP BY 1, 2, 3, 4, 5, 6, 7
+            GROUP BY 1, 2, 3, 4
         ) u ON u.tenant_id = q.tenant_id AND u.customer_id = q.customer_id AND u.period_start = q.period_start
-            AND u.category = q.category AND u.provider = q.provider AND u.model = q.model AND u.unit = q.unit
+            AND u.price_id = q.price_id
         WHERE q.quantity IS DISTINCT FROM u.quantity
     """,
     "the tiers that were reached are owed, and each is a live payment": """

@@ -1,7 +1,9 @@
 """What could not be charged: inputs that are no events of ours, and events that wait."""
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, NamedTuple, cast
 
 from db.session import Connection
@@ -17,6 +19,21 @@ class ParkedInput(NamedTuple):
     tenant_id: str | None
     customer_id: str | None
     key: str | None
+
+
+class KeptInput(NamedTuple):
+    """A parked input as it is kept, with how often and when it came."""
+
+    input_hash: bytes
+    raw: bytes
+    reason: str
+    detail: str
+    tenant_id: str | None
+    customer_id: str | None
+    key: str | None
+    times_seen: int
+    first_seen_at: datetime
+    last_seen_at: datetime
 
 
 class ParkedRow(NamedTuple):
@@ -58,6 +75,7 @@ SELECT * FROM (
     FROM usage_events WHERE status = 'parked'
 ) AS parked
 WHERE (%(reason)s::text IS NULL OR reason = %(reason)s) AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+    AND (%(after_at)s::timestamptz IS NULL OR (parked_at, parked_id) > (%(after_at)s, %(after_id)s::text))
 ORDER BY parked_at, parked_id LIMIT %(limit)s
 """
 
@@ -70,17 +88,18 @@ SELECT reason, sum(n)::bigint FROM (
 """
 
 _INPUT = """
-SELECT input_hash, raw, reason, detail, tenant_id, customer_id, key FROM parked_inputs
+SELECT input_hash, raw, reason, detail, tenant_id, customer_id, key, times_seen, first_seen_at, last_seen_at
+FROM parked_inputs
 WHERE encode(input_hash, 'hex') LIKE %s || '%%' AND replayed_at IS NULL LIMIT 2
 """
 
 _REPLAYED = "UPDATE parked_inputs SET replayed_at = %s WHERE input_hash = %s"
 
-_EVENT = "SELECT to_jsonb(u) FROM usage_events u WHERE tenant_id = %s AND key = %s AND status = 'parked'"
+# As text: read as JSON by the driver, its numbers would become floats.
+_EVENT = "SELECT to_jsonb(u)::text FROM usage_events u WHERE tenant_id = %s AND key = %s AND status = 'parked'"
 
-_UNPARK_LOCK = """
-SELECT to_jsonb(u) FROM usage_events u
-WHERE u.tenant_id = %s AND u.key = %s AND u.status = 'parked' FOR NO KEY UPDATE
+_LOCK_EVENT = """
+SELECT FROM usage_events WHERE tenant_id = %s AND key = %s AND status = 'parked' FOR NO KEY UPDATE
 """
 
 _UNPARK = """
@@ -107,10 +126,24 @@ def park(connection: Connection, inputs: Sequence[ParkedInput], now: datetime) -
 
 
 def waiting(
-    connection: Connection, *, reason: str | None = None, tenant_id: str | None = None, limit: int = 100
+    connection: Connection,
+    *,
+    reason: str | None = None,
+    tenant_id: str | None = None,
+    limit: int = 100,
+    after: ParkedRow | None = None,
 ) -> list[ParkedRow]:
-    """What is parked now, oldest first."""
-    rows = connection.execute(_LIST, {"reason": reason, "tenant_id": tenant_id, "limit": limit})
+    """What is parked now, oldest first; what comes after a row of an earlier page, if one is given."""
+    rows = connection.execute(
+        _LIST,
+        {
+            "reason": reason,
+            "tenant_id": tenant_id,
+            "limit": limit,
+            "after_at": after.parked_at if after else None,
+            "after_id": after.parked_id if after else None,
+        },
+    )
     return [ParkedRow._make(cast("Any", row)) for row in rows]
 
 
@@ -119,9 +152,9 @@ def counts(connection: Connection) -> dict[str, int]:
     return {str(reason): cast("int", number) for reason, number in connection.execute(_COUNTS)}
 
 
-def find_input(connection: Connection, hash_prefix: str) -> list[ParkedInput]:
-    """The parked inputs whose hash begins so: none, one, or two if the beginning is too short."""
-    return [ParkedInput._make(cast("Any", row)) for row in connection.execute(_INPUT, (hash_prefix,))]
+def find_input(connection: Connection, hash_prefix: str) -> list[KeptInput]:
+    """The parked inputs whose hash begins so, in hexadecimal: none, one, or two if the beginning is too short."""
+    return [KeptInput._make(cast("Any", row)) for row in connection.execute(_INPUT, (hash_prefix,))]
 
 
 def mark_replayed(connection: Connection, input_hash: bytes, now: datetime) -> None:
@@ -130,15 +163,14 @@ def mark_replayed(connection: Connection, input_hash: bytes, now: datetime) -> N
 
 
 def find_event(connection: Connection, tenant_id: str, key: str) -> dict[str, Any] | None:
-    """A parked event as a JSON object, or None."""
+    """A parked event as a JSON object, or None. Takes no lock."""
     row = connection.execute(_EVENT, (tenant_id, key)).fetchone()
-    return cast("dict[str, Any]", row[0]) if row else None
+    return json.loads(cast("str", row[0]), parse_float=Decimal) if row else None
 
 
-def lock_event(connection: Connection, tenant_id: str, key: str) -> dict[str, Any] | None:
-    """A parked event, locked; None when it is parked no more. The caller holds the customer's wallets."""
-    row = connection.execute(_UNPARK_LOCK, (tenant_id, key)).fetchone()
-    return cast("dict[str, Any]", row[0]) if row else None
+def lock_event(connection: Connection, tenant_id: str, key: str) -> bool:
+    """Lock a parked event; False when it is parked no more. The caller holds the customer's wallets."""
+    return connection.execute(_LOCK_EVENT, (tenant_id, key)).fetchone() is not None
 
 
 def unpark(connection: Connection, charged: dict[str, Any]) -> None:

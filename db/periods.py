@@ -82,18 +82,16 @@ WHERE p.tenant_id = r.tenant_id AND p.customer_id = r.customer_id AND p.starts_a
 """
 
 _CLIMB = """
-INSERT INTO period_quantities AS q (
-    tenant_id, customer_id, period_start, category, provider, model, unit, quantity)
-SELECT * FROM unnest(%b::text[], %b::text[], %b::timestamptz[], %b::text[], %b::text[], %b::text[], %b::text[],
-    %b::numeric[]) AS c(tenant_id, customer_id, period_start, category, provider, model, unit, quantity)
-ORDER BY 1, 2, 3, 4, 5, 6, 7
-ON CONFLICT (tenant_id, customer_id, period_start, category, provider, model, unit)
-DO UPDATE SET quantity = q.quantity + excluded.quantity
-RETURNING q.tenant_id, q.customer_id, q.period_start, q.category, q.provider, q.model, q.unit, q.quantity
+INSERT INTO period_quantities AS q (tenant_id, customer_id, period_start, price_id, quantity)
+SELECT * FROM unnest(%b::text[], %b::text[], %b::timestamptz[], %b::bigint[], %b::numeric[])
+    AS c(tenant_id, customer_id, period_start, price_id, quantity)
+ORDER BY 1, 2, 3, 4
+ON CONFLICT (tenant_id, customer_id, period_start, price_id) DO UPDATE SET quantity = q.quantity + excluded.quantity
+RETURNING q.tenant_id, q.customer_id, q.period_start, q.price_id, q.quantity
 """
 
-Climb = tuple[str, str, datetime, str, str, str, str]
-"""tenant, customer, start of the period, category, provider, model, unit"""
+Climb = tuple[str, str, datetime, int]
+"""tenant, customer, start of the period, price"""
 
 
 def begin(connection: Connection, periods: Sequence[NewPeriod]) -> None:
@@ -117,4 +115,4 @@ def climb(connection: Connection, quantities: dict[Climb, Decimal]) -> dict[Clim
     """Add quantities to the ladders of periods; the totals after it. Locks the counters, in order."""
     columns = [*zip(*quantities, strict=True), tuple(quantities.values())]
     rows = connection.execute(_CLIMB, [list(column) for column in columns], binary=True)
-    return {cast("Climb", row[:7]): cast("Decimal", row[7]) for row in rows}
+    return {cast("Climb", row[:4]): cast("Decimal", row[4]) for row in rows}

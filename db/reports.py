@@ -79,11 +79,12 @@ def events_charged(connection: Connection) -> int:
     return cast("int", row[0])
 
 
-def payments_waiting(connection: Connection) -> int:
-    """Payments that are due now or under way."""
-    row = connection.execute("SELECT count(*) FROM payments WHERE state IN ('due', 'submitting')").fetchone()
+def payment_counts(connection: Connection) -> tuple[int, int]:
+    """How many payments there are, and how many of them are due now or under way."""
+    statement = "SELECT count(*), count(*) FILTER (WHERE state IN ('due', 'submitting')) FROM payments"
+    row = connection.execute(statement).fetchone()
     assert row is not None
-    return cast("int", row[0])
+    return cast("tuple[int, int]", tuple(row))
 
 
 def payment_lag_seconds(connection: Connection, now: datetime) -> float:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from billing.charging import Debit, Standing
 from db.arrays import BigintArray, MomentArray, TextArray, bigints, moments, numerics, texts
-from db.session import Connection
+from db.session import Connection, Stale
 
 
 class WalletRow(NamedTuple):
@@ -22,6 +22,7 @@ class WalletRow(NamedTuple):
     balance: Decimal
     reserved: Decimal
     last_seq: int
+    account_revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,9 @@ class Entry(NamedTuple):
     recorded_at: datetime
 
 
-_WALLET_COLUMNS = "w.tenant_id, w.wallet_id, w.customer_id, w.currency, w.balance, w.reserved, w.last_seq"
+_WALLET_COLUMNS = (
+    "w.tenant_id, w.wallet_id, w.customer_id, w.currency, w.balance, w.reserved, w.last_seq, w.account_revision"
+)
 
 _LOCK = f"""
 SELECT {_WALLET_COLUMNS}
@@ -96,6 +99,7 @@ INSERT INTO ledger_entries (
     tenant_id, wallet_id, seq, amount, balance_after, kind, contra, reason, event_key, payment_id,
     idempotency_key, occurred_at, recorded_at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 """
 
 _RECEIVE = """
@@ -105,7 +109,7 @@ WHERE tenant_id = %(tenant_id)s AND wallet_id = %(wallet_id)s
 """
 
 _ENTRY_BY_KEY = """
-SELECT e.amount, e.balance_after, e.kind, e.reason, w.customer_id, w.currency
+SELECT e.amount, e.balance_after, e.contra, e.reason, w.customer_id, w.currency
 FROM ledger_entries e JOIN wallets w ON w.tenant_id = e.tenant_id AND w.wallet_id = e.wallet_id
 WHERE e.tenant_id = %s AND e.idempotency_key = %s
 """
@@ -144,8 +148,12 @@ def debit_usage(
 
 
 def receive(connection: Connection, entry: Entry) -> None:
-    """Write one entry that adds value, and the wallet after it. The caller holds the wallet's lock."""
-    connection.execute(_ENTRY, entry)
+    """Write one entry that adds value, and the wallet after it. The caller holds the wallet's lock.
+
+    Raises `Stale` when its idempotency key was used meanwhile, for another wallet.
+    """
+    if not connection.execute(_ENTRY, entry).rowcount:
+        raise Stale
     connection.execute(
         _RECEIVE,
         {"amount": entry.amount, "seq": entry.seq, "tenant_id": entry.tenant_id, "wallet_id": entry.wallet_id},
@@ -155,6 +163,6 @@ def receive(connection: Connection, entry: Entry) -> None:
 def entry_by_idempotency_key(
     connection: Connection, tenant_id: str, idempotency_key: str
 ) -> tuple[Decimal, Decimal, str, str | None, str, str] | None:
-    """(amount, balance after, kind, reason, customer, currency) written under a caller's key, or None."""
+    """(amount, balance after, contra, reason, customer, currency) written under a caller's key, or None."""
     row = connection.execute(_ENTRY_BY_KEY, (tenant_id, idempotency_key)).fetchone()
     return cast("tuple[Decimal, Decimal, str, str | None, str, str] | None", row)

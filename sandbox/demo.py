@@ -3,18 +3,20 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
+
+import redis
 
 from billing.errors import CentavoError
 from billing.money import written
 from billing.periods import calendar_month
-from config import clock
 from sandbox import demo_plan as plan
 from sandbox.demo_emitter import Job, write_job, write_trace
 from sandbox.processes import ManagedProcess
@@ -32,6 +34,8 @@ POLL_SECONDS = 0.1
 #: Nothing has moved for so long: something is broken, and waiting on would only hide it.
 STALLED_SECONDS_MAX = 60.0
 CUSTOMERS_A_STEP = 500
+#: Where kombu keeps what a worker has taken and not yet acknowledged.
+UNACKNOWLEDGED = "unacked"
 
 
 class DemoFailed(CentavoError):
@@ -60,18 +64,35 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How the demo ended; `differences` says in words where anything does not agree."""
+    """How the demo ended; `contradictions` says in words where the outcome is not what the trace asks for."""
 
     emitted: int
     sent: int
-    charged: int
-    parked: int
-    differences: list[str]
     seconds: float
-    expected: dict[str, plan.Expected]
     before: dict[str, Decimal]
     customers: list[CustomerSummary]
+    contradictions: list[str]
     audit: Audit
+
+    @property
+    def charged(self) -> int:
+        return self.audit.counts["charged"]
+
+    @property
+    def parked(self) -> int:
+        return self.audit.parked
+
+    @property
+    def differences(self) -> int:
+        """Everything that does not agree, by the trace and by the audit."""
+        return len(self.contradictions) + self.audit.differences
+
+    @property
+    def difference_list(self) -> list[str]:
+        """Each in words; of one check of the audit, the first."""
+        shown = self.audit.shown
+        said = [f"{one.check}: {one.subject}: expected {one.expected}, found {one.actual}" for one in shown]
+        return self.contradictions + said
 
     @property
     def events_per_second(self) -> float:
@@ -86,7 +107,7 @@ DEFAULT_EVENTS = 60_000
 
 
 def rows_to_bill(options: Options, now: datetime) -> list[TraceRow]:
-    """The trace, moved into the open month of the demo's customers."""
+    """The trace, moved into the open month of the demo's customers. Raises `TraceError`."""
     if options.trace is not None:
         rows = read_trace(options.trace)[: options.events]
     else:
@@ -95,37 +116,30 @@ def rows_to_bill(options: Options, now: datetime) -> list[TraceRow]:
     return shift_into(rows, starts_at, now)
 
 
-def run(stack: Stack, options: Options, watch: Watch) -> Report:
-    """Bill the trace on a stack whose workers run, and compare the outcome with the expectation."""
-    rows = rows_to_bill(options, clock.now())
-    watch.on_step("tenant, plans, prices, customers and their cards")
+def run(stack: Stack, rows: Sequence[TraceRow], options: Options, watch: Watch) -> Report:
+    """Start the workers of a stack, bill the trace on it, and compare the outcome with the expectation."""
+    watch.on_step("workers and beat")
+    stack.start_workers()
+    watch.on_step(f"tenant, plans, prices, {options.customers:,} customers and their cards")
     before = _set_the_scene(options.customers)
-    expected = plan.expectations(rows, options.customers)
 
     watch.on_step(f"{len(rows):,} events through {options.producers} producers, and their payments")
-    began = time.monotonic()
-    sent = 0
     with _producers(stack, rows, options) as producers:
-        charged_after = _watch_until_charged(len(rows), producers, watch)
-        sent = sum(_result(process)["sent"] for process in producers)
-    _watch_until_quiet(watch)
+        results, charged_at = _watch_until_charged(stack, len(rows), producers, watch)
+    _watch_until_quiet(stack, watch)
 
     watch.on_step("the audit")
-    summaries = reports.customers_of(plan.TENANT)
-    found = audit()
-    differences = [*_compared(expected, before, summaries), *_captured(stack, summaries)]
-    differences += [f"{d.check}: {d.subject}: expected {d.expected}, found {d.actual}" for d in found.shown]
+    summaries = sorted(reports.customers_of(plan.TENANT), key=lambda one: plan.number_of(one.customer_id))
+    expected = plan.expectations(rows, options.customers)
+    contradictions = [*compared(expected, before, summaries), *compared_with_stripe(_captured(stack), summaries)]
     return Report(
         emitted=len(rows),
-        sent=sent,
-        charged=found.counts["charged"],
-        parked=found.parked,
-        differences=differences,
-        seconds=charged_after - began,
-        expected=expected,
+        sent=sum(result["sent"] for result in results),
+        seconds=charged_at - min(result["began_at"] for result in results),
         before=before,
         customers=summaries,
-        audit=found,
+        contradictions=contradictions,
+        audit=audit(),
     )
 
 
@@ -145,7 +159,7 @@ def _set_the_scene(number: int) -> dict[str, Decimal]:
         customers.create_customers(wanted[first : first + CUSTOMERS_A_STEP], now)
     for n in range(number):
         _give(n, now)
-    return {one.customer_id: sum(one.balances.values(), Decimal(0)) for one in reports.customers_of(plan.TENANT)}
+    return {one.customer_id: balance_of(one) for one in reports.customers_of(plan.TENANT)}
 
 
 def _give(number: int, now: datetime) -> None:
@@ -190,75 +204,103 @@ def _producers(stack: Stack, rows: Sequence[TraceRow], options: Options) -> Iter
             process.stop()
 
 
-def _result(process: ManagedProcess) -> dict[str, int]:
+def _result(process: ManagedProcess) -> dict[str, Any]:
     code = process.wait(STALLED_SECONDS_MAX)
     path = process.log_file.with_suffix(".json")
     if code != 0 or not path.exists():
         raise DemoFailed(f"{process.name} ended with exit code {code}: {process.log_tail()}")
-    result: dict[str, int] = json.loads(path.read_text())
+    result: dict[str, Any] = json.loads(path.read_text())
     if result["unsent"]:
         raise DemoFailed(f"{process.name} could not send {result['unsent']} events")
     return result
 
 
-def _watch_until_charged(events: int, producers: Sequence[ManagedProcess], watch: Watch) -> float:
-    """Wait until every event is charged or parked and all producers are done; when the last was charged."""
-    charged_after = 0.0
-    for progress in _observed(watch):
-        if progress.charged + progress.parked >= events and not charged_after:
-            charged_after = time.monotonic()
-        if charged_after and not any(process.alive for process in producers):
+def _watch_until_charged(
+    stack: Stack, events: int, producers: Sequence[ManagedProcess], watch: Watch
+) -> tuple[list[dict[str, Any]], float]:
+    """Wait until every event is charged or parked and all producers are done; their results, and when that was."""
+    results: dict[str, dict[str, Any]] = {}
+    charged_at = 0.0
+    for progress in _observed(stack, watch):
+        if progress.charged + progress.parked >= events and not charged_at:
+            charged_at = time.time()
+        for process in producers:
+            if process.name not in results and not process.alive:
+                results[process.name] = _result(process)
+        if charged_at and len(results) == len(producers):
             break
-    return charged_after
+    return list(results.values()), charged_at
 
 
-def _watch_until_quiet(watch: Watch) -> None:
-    """Wait until the queues are worked off and no payment is due."""
-    for progress in _observed(watch):
-        if not progress.payments_waiting and not depths()["usage"]:
-            break
+def _watch_until_quiet(stack: Stack, watch: Watch) -> None:
+    """Wait until nothing is sent or worked on any more, second sendings included, and no payment is due."""
+    quiet = 0
+    with redis.Redis.from_url(stack.addresses.broker_url) as broker:
+        for progress in _observed(stack, watch):
+            is_quiet = not (progress.payments_waiting or depths()["usage"] or broker.hlen(UNACKNOWLEDGED))
+            # Twice, because between the queue and the list of what is worked on, a message is in neither.
+            quiet = quiet + 1 if is_quiet else 0
+            if quiet == 2:
+                break
 
 
-def _observed(watch: Watch) -> Iterator[Progress]:
-    """Look, again and again; gives up when nothing has moved for a minute."""
+def _observed(stack: Stack, watch: Watch) -> Iterator[Progress]:
+    """Look, again and again; gives up when a part of the stack has ended, or nothing has moved for a minute."""
     last, since = None, time.monotonic()
     while True:
         progress = reports.progress()
         watch.on_progress(progress)
         yield progress
+        if ended := stack.ended():
+            raise DemoFailed(f"{ended.name} has ended; the end of {ended.log_file}:\n{ended.log_tail()}")
         if progress != last:
             last, since = progress, time.monotonic()
         elif time.monotonic() - since > STALLED_SECONDS_MAX:
             raise DemoFailed(
-                f"nothing has moved for {STALLED_SECONDS_MAX:.0f} s: {progress}; the workers' logs say why"
+                f"nothing has moved for {STALLED_SECONDS_MAX:.0f} s: {progress}; the logs in {stack.home.path} say why"
             )
         time.sleep(POLL_SECONDS)
 
 
-def _compared(
-    expected: dict[str, plan.Expected], before: dict[str, Decimal], summaries: Sequence[CustomerSummary]
+def compared(
+    expected: Mapping[str, plan.Expected], before: Mapping[str, Decimal], summaries: Sequence[CustomerSummary]
 ) -> Iterator[str]:
     """Where a customer has not what the trace says."""
-    for number, one in enumerate(sorted(summaries, key=lambda s: int(s.customer_id.rpartition("-")[2]))):
-        want = expected[one.customer_id]
-        wallet = sum(one.balances.values(), Decimal(0))
-        payments = {state: count for (_, state), (count, _) in one.payments.items()}
-        facts = {
-            "events": (want.events, one.events),
-            "tokens": (want.tokens, one.tokens),
-            "cost": (written(want.cost), written(one.cost)),
-            "wallet": (written(before[one.customer_id] - want.cost), written(wallet)),
-            "tier payments": (dict(plan.expected_payments(number, want)), payments),
-        }
-        for name, (wanted, found) in facts.items():
-            if wanted != found:
-                yield f"{one.customer_id}: {name}: expected {wanted}, found {found}"
+    found = {one.customer_id: one for one in summaries}
+    for name in sorted(found.keys() ^ expected.keys()):
+        yield f"{name}: a customer that is {'not expected' if name in found else 'missing'}"
+    for name, want in expected.items():
+        if name in found:
+            yield from _compared(want, before[name], found[name])
 
 
-def _captured(stack: Stack, summaries: Sequence[CustomerSummary]) -> Iterator[str]:
-    """Where the money that Stripe took is not the money that we say succeeded."""
+def _compared(want: plan.Expected, before: Decimal, one: CustomerSummary) -> Iterator[str]:
+    facts = {
+        "plan": (want.plan, one.plan_id),
+        "events": (want.events, one.events),
+        "tokens": (want.tokens, one.tokens),
+        "cost": (written(want.cost), written(one.cost)),
+        "wallet": (written(before - want.cost), written(balance_of(one))),
+        "payments": (plan.expected_payments(one.customer_id, want), one.payments),
+    }
+    for name, (wanted, found) in facts.items():
+        if wanted != found:
+            yield f"{one.customer_id}: {name}: expected {wanted}, found {found}"
+
+
+def balance_of(one: CustomerSummary) -> Decimal:
+    """What a customer of the demo has: one wallet each."""
+    return sum(one.balances.values(), Decimal(0))
+
+
+def _captured(stack: Stack) -> dict[str, Any]:
     with urlopen(f"{stack.addresses.stripe_api_base}/_double/captured", timeout=10) as answer:  # noqa: S310 - loopback
-        captured = json.load(answer)
+        captured: dict[str, Any] = json.load(answer)
+    return captured
+
+
+def compared_with_stripe(captured: Mapping[str, Any], summaries: Sequence[CustomerSummary]) -> Iterator[str]:
+    """Where the money that Stripe took is not the money that we say succeeded."""
     taken = sum(captured["totals"].values())
     ours = sum(amount for one in summaries for (_, state), (_, amount) in one.payments.items() if state == "succeeded")
     if taken != ours:

@@ -8,6 +8,7 @@ import csv
 import json
 import random
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -38,9 +39,10 @@ class Job:
     seed: int
 
 
-def emit(job: Job) -> dict[str, int]:
-    """Emit the job's events; how many `emit` took, and how many the broker does not have."""
+def emit(job: Job) -> dict[str, float]:
+    """Emit the job's events; when it began, how many `emit` took, and how many the broker does not have."""
     draw = random.Random(job.seed * 1000 + job.part)
+    began_at = time.time()
     later: list[UsageEvent] = []
     emitted = 0
     with Producer(job.broker_url, block_seconds=BLOCK_SECONDS) as producer:
@@ -56,7 +58,7 @@ def emit(job: Job) -> dict[str, int]:
             producer.emit(event)
             emitted += 1
         unsent = producer.flush(FLUSH_SECONDS)
-    return {"sent": emitted, "unsent": unsent}
+    return {"began_at": began_at, "sent": emitted, "unsent": unsent}
 
 
 def write_trace(path: Path, rows: Sequence[TraceRow]) -> None:

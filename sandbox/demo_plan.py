@@ -3,7 +3,7 @@
 The expectation is computed here in plain arithmetic from the trace alone, apart from the rules under test.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -44,6 +44,11 @@ class Expected:
 def customer_name(number: int) -> str:
     """The id of a customer of the demo."""
     return f"customer-{number}"
+
+
+def number_of(customer_id: str) -> int:
+    """Which customer of the demo this is."""
+    return int(customer_id.rpartition("-")[2])
 
 
 def plan_of(number: int) -> str:
@@ -87,7 +92,9 @@ def expectations(rows: Sequence[TraceRow], customers: int) -> dict[str, Expected
     return expected
 
 
-def expected_payments(number: int, expected: Expected) -> Iterator[tuple[str, int]]:
-    """How many of a customer's tier payments must stand in which state: (state, number)."""
-    if expected.tiers:
-        yield ("retry_scheduled" if card_of(number) == DECLINING_CARD else "succeeded"), expected.tiers
+def expected_payments(customer_id: str, expected: Expected) -> dict[tuple[str, str], tuple[int, int]]:
+    """A customer's payments by (kind, state): how many, and what they come to in minor units."""
+    if not expected.tiers:
+        return {}
+    state = "retry_scheduled" if card_of(number_of(customer_id)) == DECLINING_CARD else "succeeded"
+    return {("tier", state): (expected.tiers, expected.tiers * TIER_FEE_MINOR)}

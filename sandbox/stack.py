@@ -1,6 +1,8 @@
 """The whole of Centavo on one machine: Postgres, Valkey, the Stripe double, workers and beat."""
 
+import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -12,6 +14,7 @@ from config.settings import SANDBOX_STRIPE_KEY, process_environment
 from db.migrate import migrate
 from sandbox.home import SandboxHome, StackState
 from sandbox.postgres import PostgresServer
+from sandbox.process_tree import ProcessIdentity
 from sandbox.processes import ManagedProcess
 from sandbox.stripe_double import launch
 from sandbox.valkey import ValkeyServer
@@ -20,6 +23,12 @@ ROOT = Path(__file__).resolve().parent.parent
 READY_SECONDS_MAX = 60
 #: A worker that has nothing to wait for ends within this; what it had not finished comes back.
 STOP_SECONDS_MAX = 20
+
+#: The name of the process that runs a stack in the foreground, among those of its stack.
+RUNNER = "centavo up"
+_END_SECONDS_MAX = 2 * STOP_SECONDS_MAX
+#: PostgreSQL takes SIGTERM for "when the last client has gone".
+_END_SIGNALS = {"postgres": signal.SIGINT}
 
 Progress = Callable[[str], None]
 
@@ -60,6 +69,7 @@ class Stack:
     double: ManagedProcess
     addresses: Addresses
     workers: list[ManagedProcess] = field(default_factory=list)
+    is_left_running: bool = False
 
     @property
     def processes(self) -> dict[str, ManagedProcess]:
@@ -76,43 +86,80 @@ class Stack:
         for worker in self.workers:
             worker.wait_ready(lambda worker=worker: is_ready(worker), READY_SECONDS_MAX)  # type: ignore[misc]
 
+    def ended(self) -> ManagedProcess | None:
+        """A process of the stack that has ended although nobody asked it to, if any."""
+        return next((process for process in self.processes.values() if not process.alive), None)
+
     def stop_workers(self) -> None:
         """End beat and the workers, warmly."""
+        for worker in self.workers:
+            worker.send_signal(signal.SIGTERM)  # to all at once: each may take a while
         while self.workers:
-            self.workers.pop().stop(grace_seconds=STOP_SECONDS_MAX)
+            worker = self.workers.pop()
+            worker.ended_within(STOP_SECONDS_MAX)
+            worker.kill()
 
     def leave_running(self) -> None:
         """Leave everything up when this process ends, and note in the home where it is."""
+        self.note()
         self.postgres.leave_running()
         self.valkey.leave_running()
         for process in (self.double, *self.workers):
             process.leave_running()
+        self.is_left_running = True
+
+    def note(self, *, with_us: bool = False) -> None:
+        """Write down where the stack is, for other commands; `with_us`, this process is a part of it."""
+        processes = {name: process.identity for name, process in self.processes.items()}
+        if with_us:
+            processes[RUNNER] = ProcessIdentity.of(os.getpid())
+        said = self.addresses
+        self.home.write(
+            StackState(said.database_url, said.broker_url, said.stripe_api_base, datetime.now(UTC), processes)
+        )
 
 
 @contextmanager
 def running_stack(
     home: SandboxHome, on_progress: Progress = lambda _: None, *, is_fresh: bool = False
 ) -> Iterator[Stack]:
-    """Boot the servers in a home of their own and migrate; everything ends with the context.
+    """Boot the servers in a home of their own and migrate; everything ends with the context, unless left running.
 
     `is_fresh` forgets what an earlier stack left in the home.
     """
-    with ExitStack() as stack, home.lock():
+    with home.lock(), ExitStack() as ending:
         if is_fresh:
             _forget_data(home)
+        ending.callback(home.clear)
         on_progress("PostgreSQL")
-        postgres = stack.enter_context(PostgresServer(home.path / "postgres"))
+        postgres = ending.enter_context(PostgresServer(home.path / "postgres"))
         on_progress("Valkey")
-        valkey = stack.enter_context(ValkeyServer(home.path / "valkey"))
+        valkey = ending.enter_context(ValkeyServer(home.path / "valkey"))
         on_progress("the Stripe double")
         double, api_base = start_double(home.path)
-        stack.callback(double.stop)
+        ending.callback(double.stop)
         addresses = Addresses(postgres.uri("postgres"), valkey.url, api_base)
         on_progress("the schema")
         migrate(addresses.database_url)
-        running = Stack(home, postgres, valkey, double, addresses)
-        stack.callback(running.stop_workers)
-        yield running
+        stack = Stack(home, postgres, valkey, double, addresses)
+        ending.callback(stack.stop_workers)
+        yield stack
+        if stack.is_left_running:
+            ending.pop_all()
+
+
+def end_stack(home: SandboxHome, on_ended: Progress = lambda _: None) -> bool:
+    """End the stack that runs in a home, whoever started it; False when there is none."""
+    state = home.running_state()
+    if state is None:
+        return False
+    # Beat and workers before the servers that they use; whoever runs the stack ends the others itself.
+    for name, process in reversed(list(state.processes.items())):
+        if process.alive:
+            process.end(_END_SIGNALS.get(name, signal.SIGTERM), grace_seconds=_END_SECONDS_MAX)
+            on_ended(f"{name} (process {process.pid})")
+    home.clear()
+    return True
 
 
 def _forget_data(home: SandboxHome) -> None:
@@ -120,17 +167,6 @@ def _forget_data(home: SandboxHome) -> None:
     shutil.rmtree(home.path / "valkey", ignore_errors=True)
     for log in home.path.glob("*.log"):
         log.unlink()
-
-
-def note(stack: Stack) -> None:
-    """Write down where the stack is, for other commands."""
-    processes = {name: process.identity for name, process in stack.processes.items()}
-    addresses = stack.addresses
-    stack.home.write(
-        StackState(
-            addresses.database_url, addresses.broker_url, addresses.stripe_api_base, datetime.now(UTC), processes
-        )
-    )
 
 
 def start_double(home: Path) -> tuple[ManagedProcess, str]:

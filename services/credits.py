@@ -74,7 +74,7 @@ def _grant(connection: Connection, asked: Grant, now: datetime) -> Granted:
             asked.amount,
             balance,
             "grant",
-            f"grants:{asked.source}",
+            _contra(asked),
             asked.reason,
             None,
             None,
@@ -98,11 +98,15 @@ def _granted_before(connection: Connection, asked: Grant) -> Granted | None:
     entry = rows.entry_by_idempotency_key(connection, asked.tenant_id, asked.idempotency_key)
     if entry is None:
         return None
-    amount, balance_after, kind, reason, customer_id, currency = entry
-    said = ("grant", asked.amount, asked.reason, asked.customer_id, asked.currency)
-    if (kind, amount, reason, customer_id, currency) != said:
+    amount, balance_after, contra, reason, customer_id, currency = entry
+    said = (_contra(asked), asked.amount, asked.reason, asked.customer_id, asked.currency)
+    if (contra, amount, reason, customer_id, currency) != said:
         raise IdempotencyConflict(idempotency_key=asked.idempotency_key, granted=written(amount), to=customer_id)
     return Granted(amount, balance_after, currency, is_new=False)
+
+
+def _contra(asked: Grant) -> str:
+    return f"grants:{asked.source}"
 
 
 def _check_amount(amount: Decimal) -> None:

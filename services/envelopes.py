@@ -14,7 +14,6 @@ from pydantic_core import ErrorDetails
 from billing.errors import EnvelopeMalformed, EventMalformed
 from billing.rating import ParkReason
 from centavo import UsageEvent
-from centavo.envelopes import inflated
 from services.showing import VALUE_CHARACTERS_MAX, readable, shown
 from services.splitting import split_envelope
 
@@ -60,18 +59,10 @@ def open_envelope(text: str | bytes, bytes_max: int) -> Opened:
     """Every event of an envelope, or its bytes and why not. Never raises for what is in it."""
     raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     try:
-        raw = _inflated(raw, bytes_max)
         pieces = split_envelope(raw, bytes_max)
     except EnvelopeMalformed as error:
         return Opened([], [Unusable(raw, ParkReason.ENVELOPE_MALFORMED, error.detail)])
     return read_events(pieces)
-
-
-def _inflated(raw: bytes, bytes_max: int) -> bytes:
-    try:
-        return inflated(raw, bytes_max)
-    except ValueError as error:
-        raise EnvelopeMalformed(str(error)) from error
 
 
 def read_events(pieces: Iterable[bytes]) -> Opened:

@@ -1,7 +1,9 @@
 """Ladders that add up over a period: how far a customer has climbed decides what the next unit costs.
 
 That is known only under the customer's lock, so events with such prices are rated again there. The costs
-telescope: whatever the order of events, a period's sum is the ladder's cost of its total quantity.
+telescope: whatever the order of events, a period's sum is the ladder's cost of its total quantity. Each price
+has a climb of its own: one that changes within the month starts at its first rung, and late events of the old
+one go on where that stood.
 """
 
 from collections import defaultdict
@@ -62,7 +64,6 @@ def _adds_up(line: Line) -> bool:
 
 
 def _climb_of(charge: Charge, line: Line) -> Climb:
-    item = line.item
+    assert line.price is not None
     tally = charge.tally
-    period = (tally.tenant_id, tally.customer_id, tally.period.starts_at)
-    return (*period, item.category, item.provider, item.model, item.unit)
+    return tally.tenant_id, tally.customer_id, tally.period.starts_at, line.price.price_id

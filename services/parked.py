@@ -1,43 +1,52 @@
 """What is parked: looking at it, and trying it again."""
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from billing.charging import Charge
-from billing.errors import ParkedNotFound, Rejected
-from billing.rating import Parking, ParkReason
+from billing.errors import BrokenInvariant, ParkedNotFound, Rejected, Unavailable
+from billing.rating import Bounds, ParkReason
 from centavo import UsageEvent
 from config.logging import logger
 from config.settings import settings
 from db import parked as rows
-from db.parked import ParkedInput, ParkedRow
+from db.parked import KeptInput, ParkedRow
 from db.session import Connection, in_transaction
 from db.usage import CONTEXT_COLUMNS
-from services.envelopes import Received, open_envelope
+from services.envelopes import Opened, Received, open_envelope, read_events
 from services.posting import lock_wallets, post
 from services.preparing import items_as_json, prepare
-from services.usage import Outcome, record
+from services.usage import record
 
 log = logger(__name__)
 
-#: Reasons that are about the event and the moment it came; a person who asks for it by name may overrule them.
-BY_HAND = frozenset({ParkReason.IMPLAUSIBLE, ParkReason.TOO_OLD})
+#: A person must look first: what is out of bounds, and what would kill the process that replays.
+BY_HAND = frozenset({ParkReason.IMPLAUSIBLE, ParkReason.TOO_OLD, ParkReason.KILLS_WORKER})
 #: Replaying these would say the same again.
 FINAL = frozenset({ParkReason.KEY_CONFLICT})
+#: What is kept under these may be an envelope.
+OF_ENVELOPES = frozenset({ParkReason.ENVELOPE_MALFORMED, ParkReason.KILLS_WORKER, ParkReason.UNRECORDABLE})
 PAGE = 500
+
+EventRow = dict[str, Any]
+"""A row of `usage_events` as a JSON object; fractions are `Decimal`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What became of what was tried again."""
+    """What became of what was tried again: things that were tried, events that were charged, and the rest."""
 
     tried: int = 0
     charged: int = 0
     still_parked: int = 0
+
+    def __add__(self, other: "Replayed") -> "Replayed":
+        return Replayed(self.tried + other.tried, self.charged + other.charged, self.still_parked + other.still_parked)
+
+
+STILL_PARKED = Replayed(tried=1, still_parked=1)
 
 
 def waiting(reason: str | None = None, tenant_id: str | None = None, limit: int = 100) -> list[ParkedRow]:
@@ -47,29 +56,31 @@ def waiting(reason: str | None = None, tenant_id: str | None = None, limit: int 
 
 def show(parked_id: str) -> dict[str, Any]:
     """Everything that is kept of something parked. Raises `ParkedNotFound`."""
-
-    def work(connection: Connection) -> dict[str, Any]:
-        found = _find(connection, parked_id)
-        if isinstance(found, ParkedInput):
-            return {
-                **found._asdict(),
-                "raw": found.raw.decode("utf-8", "replace"),
-                "input_hash": found.input_hash.hex(),
-            }
-        return found
-
-    return in_transaction(work)
+    found = in_transaction(lambda c: _find(c, parked_id))
+    if isinstance(found, KeptInput):
+        return {
+            **found._asdict(),
+            "raw": found.raw.decode("utf-8", "replace"),
+            "input_hash": found.input_hash.hex(),
+        }
+    return found
 
 
 def replay(parked_id: str, now: datetime) -> Replayed:
     """Try one parked thing again, by its id: a person has looked, so bounds on size and age are waived.
 
-    It is charged at most once, however often this runs. Raises `ParkedNotFound`.
+    It is charged at most once, however often this runs. Raises `ParkedNotFound`, and `Rejected` when the
+    database refuses it, with the cause.
     """
     found = in_transaction(lambda c: _find(c, parked_id))
-    if isinstance(found, ParkedInput):
-        return _replay_input(found, now)
-    return _replay_event(found["tenant_id"], found["key"], now, is_by_hand=True)
+    try:
+        if isinstance(found, KeptInput):
+            return _replay_input(found, now)
+        return _replay_event(found["tenant_id"], found["key"], now, is_by_hand=True)
+    except (Unavailable, Rejected, BrokenInvariant, MemoryError):
+        raise
+    except Exception as error:
+        raise Rejected(f"it can't be recorded ({error}), and stays parked", parked_id=parked_id) from error
 
 
 def replay_all(
@@ -79,68 +90,89 @@ def replay_all(
     tenant_id: str | None = None,
     on_progress: Callable[[Replayed], None] = lambda _: None,
 ) -> Replayed:
-    """Try everything again that may go now, but for what a person must look at first."""
+    """Try everything again that may go now, but for what a person must look at first.
+
+    What can't be recorded at all stays parked, and costs the others nothing.
+    """
     total = Replayed()
-    seen: set[str] = set()
-    while fresh := [one for one in _page(reason, tenant_id, len(seen)) if one.parked_id not in seen]:
-        for one in fresh:
-            seen.add(one.parked_id)
-            if one.reason in BY_HAND | FINAL:
-                continue
-            total = _sum(total, _replay_row(one, now))
+    for one in _each(reason, tenant_id):
+        if one.reason not in BY_HAND | FINAL:
+            total += _replay_row(one, now)
             on_progress(total)
     log.info("parked replayed", tried=total.tried, charged=total.charged, still_parked=total.still_parked)
     return total
 
 
-def _page(reason: str | None, tenant_id: str | None, seen: int) -> Sequence[ParkedRow]:
-    return waiting(reason, tenant_id, limit=seen + PAGE)
+def _each(reason: str | None, tenant_id: str | None) -> Iterator[ParkedRow]:
+    """All that is parked, each once, page by page: what a replay does to one page does not move the next."""
+    last: ParkedRow | None = None
+    while page := _page(reason, tenant_id, last):
+        yield from page
+        last = page[-1]
+
+
+def _page(reason: str | None, tenant_id: str | None, after: ParkedRow | None) -> list[ParkedRow]:
+    return in_transaction(lambda c: rows.waiting(c, reason=reason, tenant_id=tenant_id, limit=PAGE, after=after))
 
 
 def _replay_row(row: ParkedRow, now: datetime) -> Replayed:
-    if row.kind == "event":
-        assert row.tenant_id is not None
-        assert row.key is not None
-        return _replay_event(row.tenant_id, row.key, now, is_by_hand=False)
     try:
         found = in_transaction(lambda c: _find(c, row.parked_id))
+        if isinstance(found, KeptInput):
+            return _replay_input(found, now)
+        return _replay_event(found["tenant_id"], found["key"], now, is_by_hand=False)
     except ParkedNotFound:
-        return Replayed()
-    assert isinstance(found, ParkedInput)
-    return _replay_input(found, now)
+        return Replayed()  # somebody else was first
+    except (Unavailable, MemoryError):
+        raise
+    except Exception:
+        log.exception("replay failed", parked_id=row.parked_id)
+        return STILL_PARKED
 
 
-def _find(connection: Connection, parked_id: str) -> ParkedInput | dict[str, Any]:
+def _find(connection: Connection, parked_id: str) -> KeptInput | EventRow:
     kind, _, name = parked_id.partition(":")
-    if kind == "input" and name:
-        inputs = rows.find_input(connection, name.lower())
-        if len(inputs) > 1:
-            raise Rejected(f"more than one parked input begins with {name}; give more of it")
-        if inputs:
-            return inputs[0]
-    if kind == "event" and "/" in name:
-        tenant_id, _, key = name.partition("/")
-        event = rows.find_event(connection, tenant_id, key)
-        if event is not None:
-            return event
-    raise ParkedNotFound(parked_id=parked_id)
+    found: list[KeptInput] | list[EventRow] = []
+    if kind == "input" and name and set(name.lower()) <= set("0123456789abcdef"):
+        found = rows.find_input(connection, name.lower())
+    if kind == "event":
+        found = [event for identity in _splits(name) if (event := rows.find_event(connection, *identity))]
+    if not found:
+        raise ParkedNotFound(parked_id=parked_id)
+    if len(found) > 1:
+        raise Rejected("more than one parked thing goes by this id; give more of it", parked_id=parked_id)
+    return found[0]
 
 
-def _replay_input(found: ParkedInput, now: datetime) -> Replayed:
-    """Bytes go the way of any envelope again; what still can't be read stays as it is."""
-    raw = found.raw if found.reason == ParkReason.ENVELOPE_MALFORMED else _in_envelope(found.raw)
-    opened = open_envelope(raw, settings().envelope_bytes_max)
+def _splits(name: str) -> Iterator[tuple[str, str]]:
+    """Tenant and key, wherever the slash between them may be: both may have slashes of their own."""
+    parts = name.split("/")
+    for place in range(1, len(parts)):
+        yield "/".join(parts[:place]), "/".join(parts[place:])
+
+
+def _replay_input(found: KeptInput, now: datetime) -> Replayed:
+    """Bytes go the way of any envelope again; what still can't be read stays as it is.
+
+    They have been taken in when each event has a row of its own, be it a parked one. An event that is refused
+    as before (no such customer, a conflict) is kept under the very same hash, so the input stays.
+    """
+    opened = _opened(found)
     if not opened.received:
-        return Replayed(tried=1, still_parked=1)
-    outcome: Outcome = record(opened.received, [], now)
-    if not outcome.charged + outcome.duplicates:
-        return Replayed(tried=1, still_parked=1)
+        return STILL_PARKED
+    outcome = record(opened.received, opened.unusable, now)
+    is_one_event = opened.received[0].raw == found.raw
+    if is_one_event and not outcome.charged + outcome.duplicates + outcome.parked:
+        return STILL_PARKED
     in_transaction(lambda c: rows.mark_replayed(c, found.input_hash, now))
-    return Replayed(tried=1, charged=1)
+    return Replayed(tried=1, charged=outcome.charged, still_parked=outcome.parked)
 
 
-def _in_envelope(event: bytes) -> bytes:
-    return b'{"v":1,"events":[' + event + b"]}"
+def _opened(found: KeptInput) -> Opened:
+    opened = read_events([found.raw])
+    if opened.received or found.reason not in OF_ENVELOPES:
+        return opened
+    return open_envelope(found.raw, settings().envelope_bytes_max)
 
 
 def _replay_event(tenant_id: str, key: str, now: datetime, *, is_by_hand: bool) -> Replayed:
@@ -151,19 +183,18 @@ def _replay_event(tenant_id: str, key: str, now: datetime, *, is_by_hand: bool) 
 def _charge_parked(connection: Connection, tenant_id: str, key: str, now: datetime, *, is_by_hand: bool) -> Replayed:
     found = rows.find_event(connection, tenant_id, key)
     if found is None:
-        return Replayed()
+        return Replayed()  # somebody else was first
     event = event_of(found)
-    bounds = None if is_by_hand else settings().bounds
+    bounds = None if is_by_hand else _bounds_at(found, now)
     prepared = prepare(connection, [Received(event, event.to_wire())], now, bounds)
     if not prepared.charges:
         row = prepared.rows[0]
-        parking = Parking(ParkReason(row.park_reason or ""), row.park_detail or "")
-        rows.park_again(connection, tenant_id, key, parking.reason, parking.detail)
-        return Replayed(tried=1, still_parked=1)
+        rows.park_again(connection, tenant_id, key, row.park_reason or "", row.park_detail or "")
+        return STILL_PARKED
     charge = prepared.charges[0]
 
     lock_wallets(connection, [charge])
-    if rows.lock_event(connection, tenant_id, key) is None:
+    if not rows.lock_event(connection, tenant_id, key):
         return Replayed()  # somebody else was first
 
     rows.unpark(connection, _charged(charge, now))
@@ -171,14 +202,21 @@ def _charge_parked(connection: Connection, tenant_id: str, key: str, now: dateti
     return Replayed(tried=1, charged=1)
 
 
-def event_of(row: dict[str, Any]) -> UsageEvent:
-    """The event that a row of `usage_events` was made from; the row as JSON."""
+def _bounds_at(found: EventRow, now: datetime) -> Bounds:
+    """The bounds as they stood when the event came: while it waits here it does not grow too old."""
+    bounds = settings().bounds
+    waited = now - datetime.fromisoformat(found["recorded_at"])
+    return replace(bounds, age_max=bounds.age_max + waited)
+
+
+def event_of(row: EventRow) -> UsageEvent:
+    """The event that a row of `usage_events` was made from."""
     items = [
         {name: item[name] for name in ("category", "provider", "model", "unit", "quantity")} for item in row["items"]
     ]
     context = {name: row[name] for name in (*CONTEXT_COLUMNS, "metadata") if row.get(name) is not None}
     identity = {name: row[name] for name in ("tenant_id", "customer_id", "key", "occurred_at")}
-    return UsageEvent.from_wire(json.loads(json.dumps({**identity, **context, "items": items}), parse_float=Decimal))
+    return UsageEvent.from_wire({**identity, **context, "items": items})
 
 
 def _charged(charge: Charge, now: datetime) -> dict[str, Any]:
@@ -193,7 +231,3 @@ def _charged(charge: Charge, now: datetime) -> dict[str, Any]:
         "currency": charge.rated.currency,
         "items": items_as_json(charge.rated.lines),
     }
-
-
-def _sum(left: Replayed, right: Replayed) -> Replayed:
-    return Replayed(left.tried + right.tried, left.charged + right.charged, left.still_parked + right.still_parked)

@@ -16,7 +16,7 @@ from db.payments import NewPayment
 from db.periods import Counts, NewPeriod, PeriodTotals
 from db.session import Connection, Stale
 from db.wallets import UsageEntries
-from services import catalogue, ladders
+from services import accounts, catalogue, ladders
 
 
 class Posted(NamedTuple):
@@ -53,16 +53,26 @@ def post(connection: Connection, charges: Sequence[Charge], now: datetime) -> Po
             wallet_rows.debit_usage(connection, entries, places, standing, now)
         totals = period_rows.count(connection, counts)
     if len(totals) != counts.number:
+        accounts.forget((tally.tenant_id, tally.customer_id) for tally in tallies)
         raise Stale
     return Posted(_fall_due(connection, tallies, totals, now), locked_at)
 
 
 def lock_wallets(connection: Connection, charges: Iterable[Charge]) -> dict[tuple[str, int], Standing]:
-    """Lock every wallet of the customers who are charged, in order; how they stand."""
-    wanted = sorted({(c.event.tenant_id, wallet_id) for c in charges for wallet_id in c.customer_wallets})
-    if not wanted:
+    """Lock every wallet of the customers who are charged, in order; how they stand.
+
+    Raises `Stale` when what was read of a customer before the lock no longer holds.
+    """
+    read = {(c.event.tenant_id, wallet_id): revision for c in charges for wallet_id, revision in c.customer_wallets}
+    if not read:
         return {}
-    locked = wallet_rows.lock(connection, wanted)
+    locked = wallet_rows.lock(connection, sorted(read))
+    stale = {
+        (row.tenant_id, row.customer_id) for row in locked if row.account_revision != read[row.tenant_id, row.wallet_id]
+    }
+    if stale:
+        accounts.forget(stale)
+        raise Stale
     return {(row.tenant_id, row.wallet_id): Standing(row.balance, row.last_seq) for row in locked}
 
 
@@ -74,6 +84,7 @@ def _begin_periods(connection: Connection, tallies: Iterable[Tally]) -> None:
     ]
     if new:
         period_rows.begin(connection, new)
+        accounts.forget((period.tenant_id, period.customer_id) for period in new)
 
 
 def _fall_due(connection: Connection, tallies: Iterable[Tally], totals: Iterable[PeriodTotals], now: datetime) -> int:

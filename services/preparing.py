@@ -5,7 +5,7 @@ Nothing here holds a lock; all rules are pure and live in `billing`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
 from operator import itemgetter
@@ -16,20 +16,17 @@ from billing.charging import Charge, Tally
 from billing.fingerprints import fingerprint
 from billing.money import ZERO, written
 from billing.periods import Period, place
-from billing.plans import Plan
 from billing.prices import Price, PriceBook
-from billing.rating import Bounds, Line, Parking, ParkReason, rate
+from billing.rating import Bounds, Line, Parking, ParkReason, Window, rate
 from centavo import Item, UsageEvent
 from config import faults
 from db import customers as customer_rows
 from db import usage as usage_rows
 from db.session import Connection
 from db.usage import EventRow
-from services import catalogue
+from services import accounts, catalogue
+from services.accounts import Account
 from services.envelopes import Received, Unusable
-
-#: How far back the beginnings of periods are read: as old as an event may be, and two months more.
-PERIODS_SINCE = timedelta(days=100)
 
 _context_of = itemgetter(*usage_rows.CONTEXT_COLUMNS)
 _encode = msgspec.json.Encoder().encode
@@ -38,13 +35,11 @@ _encode_as_said = msgspec.json.Encoder(decimal_format="number").encode
 
 
 @dataclass(slots=True)
-class Account:
-    """A customer as the usage path sees one."""
+class Tab:
+    """What a customer runs up in one transaction."""
 
-    time_zone: str
-    plan_key: tuple[str, int]
-    wallets: dict[str, int] = field(default_factory=dict)
-    periods: list[Period] = field(default_factory=list)
+    account: Account
+    periods: Sequence[Period]
     tallies: dict[datetime, Tally] = field(default_factory=dict)
 
 
@@ -65,24 +60,43 @@ class Prepared:
 def prepare(connection: Connection, received: Sequence[Received], now: datetime, bounds: Bounds | None) -> Prepared:
     """Rate each event for its customer; reads accounts, periods and prices, and locks nothing.
 
-    Without bounds, a person has looked at the events and finds them plausible.
+    Without bounds, a person has looked at the events and finds them plausible. What is kept of customers may be
+    out of date: it may lead to a charge, which is verified under their locks, and to nothing else.
     """
-    accounts, revision = _accounts(connection, received, now)
-    book = catalogue.price_book(connection, revision)
-    plans = catalogue.plans(connection, _plan_keys(accounts))
+    book = catalogue.price_book(connection, usage_rows.price_revision(connection))
     window = bounds.at(now) if bounds else None
+    asked = {(one.event.tenant_id, one.event.customer_id) for one in received}
+    known, are_kept = accounts.find(connection, asked, now)
+    prepared = _prepared(connection, received, now, _Rules(known, book, window))
+    if are_kept and any(row.status == "parked" for row in prepared.rows):
+        known = accounts.read(connection, asked, now)
+        prepared = _prepared(connection, received, now, _Rules(known, book, window))
+    return prepared
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What events are rated by."""
+
+    known: Mapping[accounts.Identity, Account]
+    book: PriceBook
+    window: Window | None
+
+
+def _prepared(connection: Connection, received: Sequence[Received], now: datetime, rules: _Rules) -> Prepared:
     prepared = Prepared()
+    tabs = {identity: Tab(account, account.periods) for identity, account in rules.known.items()}
     strangers: list[Received] = []
     for one in received:
         if not _is_first(one, prepared):
             continue
-        account = accounts.get((one.event.tenant_id, one.event.customer_id))
-        if account is None:
+        tab = tabs.get((one.event.tenant_id, one.event.customer_id))
+        if tab is None:
             strangers.append(one)
             continue
         faults.poisonous(one.event.key)
-        parking = window.implausible(one.event) if window else None
-        charged = parking or _charge(one.event, account, plans, book, now)
+        parking = rules.window.implausible(one.event) if rules.window else None
+        charged = parking or _charge(one.event, tab, rules.book, now)
         if isinstance(charged, Parking):
             _add_parked(prepared, one, charged)
         else:
@@ -92,22 +106,21 @@ def prepare(connection: Connection, received: Sequence[Received], now: datetime,
     return prepared
 
 
-def _charge(
-    event: UsageEvent, account: Account, plans: Mapping[catalogue.PlanKey, Plan], book: PriceBook, now: datetime
-) -> Charge | Parking:
+def _charge(event: UsageEvent, tab: Tab, book: PriceBook, now: datetime) -> Charge | Parking:
     """An event, rated on the plan of the period that it counts in."""
-    period, is_late = place(event.occurred_at, account.periods, now, account.time_zone, account.plan_key)
-    tally = account.tallies.get(period.starts_at)
-    plan = tally.plan if tally else plans[event.tenant_id, period.plan_id, period.plan_version]
+    account = tab.account
+    period, is_late = place(event.occurred_at, tab.periods, now, account.time_zone, account.plan_key)
+    plan = account.plans[period.plan_id, period.plan_version]
     rated = rate(event, plan, account.wallets, book)
     if isinstance(rated, Parking):
         return rated
+    tally = tab.tallies.get(period.starts_at)
     if tally is None:
-        tally = account.tallies[period.starts_at] = Tally(event.tenant_id, event.customer_id, period, plan)
+        tally = tab.tallies[period.starts_at] = Tally(event.tenant_id, event.customer_id, period, plan)
         if period.is_new:
-            account.periods.append(period)
+            tab.periods = (*tab.periods, period)
     wallet_id = account.wallets[rated.currency] if rated.currency else None
-    return Charge(event, rated, tally, is_late, wallet_id, tuple(account.wallets.values()))
+    return Charge(event, rated, tally, is_late, wallet_id, account.revisions)
 
 
 def items_as_json(lines: Sequence[Line]) -> str:
@@ -126,37 +139,6 @@ def _product_as_json(category: str, provider: str, model: str, unit: str) -> str
     """The beginning of a line's JSON object: the same few products come all day."""
     product = {"category": category, "provider": provider, "model": model, "unit": unit}
     return _encode(product).decode().removesuffix("}")
-
-
-def _accounts(
-    connection: Connection, received: Sequence[Received], now: datetime
-) -> tuple[dict[tuple[str, str], Account], int]:
-    asked = {(one.event.tenant_id, one.event.customer_id) for one in received}
-    tenant_ids, customer_ids = zip(*asked, strict=True)
-    rows, periods, revision = usage_rows.read_context(connection, tenant_ids, customer_ids, now - PERIODS_SINCE)
-    accounts: dict[tuple[str, str], Account] = {}
-    for row in rows:
-        identity = (row.tenant_id, row.customer_id)
-        account = accounts.get(identity)
-        if account is None:
-            account = accounts[identity] = Account(row.time_zone, (row.plan_id, row.plan_version))
-        if row.currency is not None and row.wallet_id is not None:
-            account.wallets[row.currency] = row.wallet_id
-    for period in periods:
-        accounts[period.tenant_id, period.customer_id].periods.append(
-            Period(period.starts_at, period.ends_at, period.plan_id, period.plan_version, period.is_closed)
-        )
-    return accounts, revision
-
-
-def _plan_keys(accounts: dict[tuple[str, str], Account]) -> set[tuple[str, str, int]]:
-    keys = {(tenant_id, *account.plan_key) for (tenant_id, _), account in accounts.items()}
-    keys |= {
-        (tenant_id, period.plan_id, period.plan_version)
-        for (tenant_id, _), account in accounts.items()
-        for period in account.periods
-    }
-    return keys
 
 
 def _is_first(one: Received, prepared: Prepared) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import product
 
 from billing.errors import AlreadyExists, Rejected, TenantNotFound
 from billing.prices import EVERYBODY, Price, PriceBook
@@ -33,8 +34,7 @@ def load_prices(prices: Sequence[NewPrice], now: datetime, *, is_correction: boo
         _refuse_strangers(connection, prices)
         rows.lock_book(connection)
         known = rows.listed(connection)
-        book = PriceBook.of(0, known)
-        wanted = [price for price in (_to_add(price, known, book, now, is_correction) for price in prices) if price]
+        wanted = [price for price in (_to_add(price, known, now, is_correction) for price in prices) if price]
         return rows.add(connection, wanted, now)
 
     added = in_transaction(work)
@@ -61,9 +61,7 @@ def _refuse_strangers(connection: Connection, prices: Sequence[NewPrice]) -> Non
         raise TenantNotFound(tenant_id=tenant_id)
 
 
-def _to_add(
-    price: NewPrice, known: Sequence[Price], book: PriceBook, now: datetime, is_correction: bool
-) -> NewPrice | None:
+def _to_add(price: NewPrice, known: Sequence[Price], now: datetime, is_correction: bool) -> NewPrice | None:
     same = [one for one in known if _product(one) == _product(price)]
     starting = [one for one in same if one.effective_from == price.effective_from]
     if starting:
@@ -77,7 +75,7 @@ def _to_add(
                 scope=price.scope,
             )
         return price._replace(revision=newest.revision + 1)
-    if price.effective_from < now + NOTICE and _replaces(price, known, book, now):
+    if price.effective_from < now + NOTICE and _replaces(price, known, now):
         raise Rejected(
             f"{_named(price)} has a price already; a new one starts at least 60 seconds ahead, "
             f"not at {price.effective_from.isoformat()}",
@@ -86,15 +84,29 @@ def _to_add(
     return price
 
 
-def _replaces(price: NewPrice, known: Sequence[Price], book: PriceBook, now: datetime) -> bool:
-    """Whether this price would take the place of another before the notice has passed."""
-    starts = {one.effective_from for one in known if price.effective_from < one.effective_from < now + NOTICE}
-    models = [price.model, UNKNOWN_MODEL] if price.is_provider_default else [price.model]
-    return any(
-        book.find(price.scope, (price.category, price.provider, model, price.unit), at) is not None
-        for model in models
-        for at in (price.effective_from, *starts)
-    )
+def _replaces(price: NewPrice, known: Sequence[Price], now: datetime) -> bool:
+    """Whether this price would take the place of another, for any model or tenant, before the notice has passed."""
+    rivals = [one for one in known if _served(one) == _served(price)]
+    before, after = PriceBook.of(0, rivals), PriceBook.of(0, [*rivals, _as_price(price)])
+    ahead = {one.effective_from for one in rivals if price.effective_from < one.effective_from < now + NOTICE}
+    scopes = {price.scope} if price.scope else {EVERYBODY, *(one.scope for one in rivals)}
+    models = {UNKNOWN_MODEL, price.model, *(one.model for one in rivals)}
+    for at, scope, model in product((price.effective_from, *ahead), scopes, models):
+        asked = (price.category, price.provider, model, price.unit)
+        held = before.find(scope, asked, at)
+        if held is not None and after.find(scope, asked, at) is not held:
+            return True
+    return False
+
+
+def _served(price: Price | NewPrice) -> tuple[str, str, str]:
+    return price.category, price.provider, price.unit
+
+
+def _as_price(new: NewPrice) -> Price:
+    facts = new._asdict()
+    del facts["description"]
+    return Price(price_id=0, **facts)
 
 
 def _product(price: Price | NewPrice) -> tuple[str, ...]:

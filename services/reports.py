@@ -30,6 +30,7 @@ class Progress:
 
     charged: int
     parked: int
+    payments: int
     payments_waiting: int
 
 
@@ -40,6 +41,7 @@ class Standing:
     server_version: str
     charged: int
     parked: dict[str, int]
+    payments: int
     payments_waiting: int
     payment_lag_seconds: float
 
@@ -63,11 +65,11 @@ def customers_of(tenant_id: str) -> list[CustomerSummary]:
 
 
 def progress() -> Progress:
-    """How many events are charged and parked, and how many payments wait; cheap enough to ask often."""
+    """How many events are charged and parked, and how many payments there are and wait; cheap enough to ask often."""
 
     def work(connection: Connection) -> Progress:
         parked = sum(parked_rows.counts(connection).values())
-        return Progress(rows.events_charged(connection), parked, rows.payments_waiting(connection))
+        return Progress(rows.events_charged(connection), parked, *rows.payment_counts(connection))
 
     return in_transaction(work)
 
@@ -80,7 +82,7 @@ def standing(now: datetime) -> Standing:
             rows.server_version(connection),
             rows.events_charged(connection),
             parked_rows.counts(connection),
-            rows.payments_waiting(connection),
+            *rows.payment_counts(connection),
             rows.payment_lag_seconds(connection, now),
         )
 

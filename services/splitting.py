@@ -12,7 +12,9 @@ from collections.abc import Iterator
 import msgspec
 
 from billing.errors import EnvelopeMalformed
+from centavo.envelopes import inflated
 from centavo.events import WIRE_VERSION
+from config import faults
 from services.showing import readable, shown
 
 
@@ -31,6 +33,11 @@ _MEMBER = re.compile(rb"\s*(" + _STRING + rb")\s*:(.*)", re.DOTALL)
 
 def split_envelope(raw: bytes, bytes_max: int) -> list[bytes]:
     """The events of an envelope, as the bytes they came as. Raises `EnvelopeMalformed`."""
+    faults.reached("usage.split")
+    try:
+        raw = inflated(raw, bytes_max)
+    except ValueError as error:
+        raise EnvelopeMalformed(str(error)) from error
     if len(raw) > bytes_max:
         raise EnvelopeMalformed(f"the envelope has {len(raw)} bytes; at most {bytes_max} are read")
     version: object

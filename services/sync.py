@@ -6,13 +6,15 @@ from uuid import UUID
 
 from billing.dunning import next_attempt_at
 from billing.errors import BrokenInvariant
-from billing.payments import COLLECTABLE, AttemptState, PaymentState
+from billing.payments import COLLECTABLE, AttemptState, PaymentKind, PaymentState
+from billing.payments import payment_id as payment_id_of
 from config.logging import logger
 from db import payments as rows
 from db.payments import AttemptRow, PaymentRow
 from db.session import Connection
 from payments.classify import DeclineClass, classify
 from payments.gateway import Decline, IntentSnapshot
+from services import catalogue
 
 log = logger(__name__)
 
@@ -88,6 +90,7 @@ def _apply(
             return _settle(connection, payment, PaymentState.NEEDS_AUTHENTICATION, None, now)
         case "canceled":
             _finish(connection, payment, attempt, AttemptState.ABANDONED, intent, now)
+            _owe_again(connection, payment, now)
             return _settle(connection, payment, PaymentState.VOIDED, None, now)
         case "requires_payment_method" if intent.decline and (
             is_answer or intent.latest_charge_id != attempt.charge_before
@@ -95,6 +98,24 @@ def _apply(
             return _decline(connection, payment, attempt, intent, intent.decline, now)
         case _:
             return _settle(connection, payment, PaymentState.UNKNOWN, now + LOOK_AGAIN_AFTER, now)
+
+
+def _owe_again(connection: Connection, payment: PaymentRow, now: datetime) -> None:
+    """A canceled intent can never succeed; what it was for is owed all the same, as the next generation."""
+    generation = payment.generation + 1
+    natural = (payment.tenant_id, payment.customer_id, payment.period_start, PaymentKind(payment.kind), payment.tier)
+    again = rows.NewPayment(
+        payment.tenant_id,
+        payment_id_of(catalogue.installation(connection), *natural, generation),
+        payment.customer_id,
+        payment.period_start,
+        payment.kind,
+        payment.tier,
+        generation,
+        payment.amount_minor,
+        payment.currency,
+    )
+    rows.fall_due(connection, [again], now)
 
 
 def _decline(

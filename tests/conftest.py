@@ -18,7 +18,7 @@ from sandbox.stack import Addresses, is_ready, start_worker
 from sandbox.stripe_double.app import StripeDouble
 from sandbox.stripe_double.server import served
 from sandbox.valkey import ValkeyServer
-from services import catalogue, gateways
+from services import accounts, catalogue, gateways
 from services.audit import audit
 
 TEMPLATE = "centavo_template"
@@ -98,6 +98,7 @@ def _forget() -> None:
     settings.cache_clear()
     gateways.gateway.cache_clear()
     catalogue.forget()
+    accounts.forget_all()
 
 
 WorkerStarter = Callable[..., ManagedProcess]

@@ -1,11 +1,14 @@
 """Things that tests need, made through the services that users call."""
 
+import base64
+import zlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from centavo import Item, UsageEvent
+from centavo.envelopes import COMPRESSED, COMPRESSED_FROM_BYTES, COMPRESSION_LEVEL
 from services import customers, prices, tenants
 from services.catalogue_files import read_plans, read_prices
 from services.credits import Grant, grant
@@ -58,6 +61,9 @@ def an_event(customer_id: str = "ana", items: Sequence[Item] | None = None, **fi
 
 
 def an_envelope(*events: UsageEvent | bytes) -> bytes:
-    """An envelope of events, or of raw bytes in the place of some."""
+    """An envelope of events, or of raw bytes in the place of some; as the SDK sends it, a large one compressed."""
     pieces = [event.to_wire() if isinstance(event, UsageEvent) else event for event in events]
-    return b'{"v":1,"id":"test","sent_at":"2026-11-20T00:00:00Z","events":[' + b",".join(pieces) + b"]}"
+    text = b'{"v":1,"id":"test","sent_at":"2026-11-20T00:00:00Z","events":[' + b",".join(pieces) + b"]}"
+    if len(text) < COMPRESSED_FROM_BYTES:
+        return text
+    return COMPRESSED + base64.b64encode(zlib.compress(text, COMPRESSION_LEVEL))

@@ -55,4 +55,4 @@ def parked_reasons() -> dict[str, int]:
         "SELECT reason, count(*) FROM (SELECT reason FROM parked_inputs WHERE replayed_at IS NULL"
         " UNION ALL SELECT park_reason FROM usage_events WHERE status = 'parked') p GROUP BY reason"
     )
-    return dict(found)  # type: ignore[arg-type]
+    return dict(found)

@@ -1,8 +1,13 @@
-"""What lies in a Redis list and is no message becomes one: the message that has it parked.
+"""kombu's Redis transport, but what it has popped is not lost by an exception.
 
-kombu takes it for granted that only kombu pushed there. Anything else (an envelope without the message around
-it, a program with the wrong queue) raises in the middle of its event loop: the worker ends, and the item,
-already popped, is gone.
+kombu takes it for granted that only kombu pushed to its lists. Anything else (an envelope without the message
+around it, a program with the wrong queue) raises in the middle of its event loop: the worker ends, and the item
+is gone. Here it becomes a message: the one that has it parked.
+
+It pops a message and notes it as unacknowledged in two steps. Where the connection breaks between them, or the
+broker is too full for the note, the message is in this process alone: it is put back as soon as there is a
+connection again. (A process that is killed between them still takes the message with it, and so does a broker
+that is killed while it hands one over. Producers send again what nobody has confirmed.)
 """
 
 import base64
@@ -17,6 +22,9 @@ from billing.rating import ParkReason
 from tasks import names
 
 log = get_logger(__name__)
+
+#: Popped, and not noted as unacknowledged: (queue, message).
+_rescued: list[tuple[str, dict[str, Any]]] = []
 
 #: What a broken message raises in kombu's hands.
 _BROKEN = (ValueError, TypeError, LookupError, AttributeError)
@@ -58,16 +66,47 @@ class CarefulMessage(virtual.Message):
             super().__init__(parking, channel=channel, **options)  # type: ignore[no-untyped-call]
 
 
+class CarefulQoS(redis.QoS):
+    """What this worker has at hand, by its own count, even when the broker can't be told.
+
+    Left at hand, messages that were done while the broker was away would count against what may be fetched: a
+    worker with its hands full of them fetches no more, never finds the connection broken, and idles for ever.
+    Such a message comes back after the visibility timeout, and changes nothing.
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        try:
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+        finally:
+            self._quick_ack(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        try:
+            super().reject(delivery_tag, requeue=requeue)  # type: ignore[no-untyped-call]
+        finally:
+            self._quick_ack(delivery_tag)
+
+
 class CarefulChannel(redis.Channel):
     """A channel that survives what it pops."""
 
     Message = CarefulMessage
+    QoS = CarefulQoS
 
     @property
     def popped(self) -> tuple[bytes, bytes] | None:
         """What came out last: (list, item)."""
         popped: tuple[bytes, bytes] | None = getattr(self.client, "popped", None)
         return popped
+
+    def basic_consume(self, queue: str, *args: Any, **options: Any) -> Any:
+        """Consume, once what an earlier connection could not note is back in its queue."""
+        while _rescued:
+            origin, message = _rescued[-1]
+            self._put(origin, message)  # type: ignore[no-untyped-call]
+            _rescued.pop()
+            log.warning("a message that was popped when the connection broke is back in queue %s", origin)
+        return super().basic_consume(queue, *args, **options)  # type: ignore[no-untyped-call]
 
     def _get_client(self) -> Any:
         return _Client if not self.global_keyprefix else super()._get_client()  # type: ignore[no-untyped-call]
@@ -101,7 +140,12 @@ class CarefulTransport(redis.Transport):
         except _BROKEN as error:
             message, came_back = parking_message(_item(self.popping, message), queue, _said(error)), False
         message["properties"]["delivery_info"] = {"exchange": "", "routing_key": queue, "redelivered": came_back}
-        super()._deliver(message, queue)  # type: ignore[no-untyped-call]
+        try:
+            super()._deliver(message, queue)  # type: ignore[no-untyped-call]
+        except (*self.connection_errors, *self.channel_errors):
+            message["properties"]["delivery_info"]["redelivered"] = True
+            _rescued.append((queue, message))
+            raise
 
 
 class _Client(redis.redis.Redis):

@@ -39,6 +39,15 @@ class Intake(Consumer):
 
         return on_message
 
+    def close(self) -> None:
+        """Finish handing over what a child has begun to read; the first thing that happens on a warm shutdown.
+
+        Celery does so only until it closes the pool, which comes before it asks. A child that was left with half an
+        envelope (a pipe takes 64 KiB) would wait for the other half for ever, and the shutdown for the child.
+        """
+        if self.pool and self.pool.flush:
+            self.pool.flush()
+
     def on_decode_error(self, message: Any, exc: BaseException) -> None:
         self._set_aside(message, ParkReason.MESSAGE_UNREADABLE, f"its body can't be decoded: {_said(exc)}")
 
@@ -66,8 +75,9 @@ class Intake(Consumer):
             )
             message.ack()
         except Exception:
-            # It is still unacknowledged, so it comes back, and this worker goes on with the others.
             log.exception("could not set a message aside")
+            # Back to the queue; or, if that fails as well, it comes back for want of an acknowledgement.
+            message.reject_log_error(log, Exception, requeue=True)
 
 
 def _bytes_of(message: Any) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.charging import Charge, Standing, Tally, count, debit
+from billing.charging import Charge, Standing, Tally, count, debit, debits_of
 from billing.periods import Period, calendar_month
 from billing.rating import Rated
 from tests.billing.made import BEGAN, PREPAID, an_event
@@ -24,27 +24,26 @@ def a_charge(
     number: int, cost: Decimal, wallet_id: int | None, *, tokens: int = 0, tally: Tally | None = None
 ) -> Charge:
     rated = Rated((), tokens, cost, "USD" if wallet_id else None)
-    return Charge(an_event(key=str(number)), rated, tally or a_tally(), False, wallet_id, (1, 2))
+    return Charge(an_event(key=str(number)), rated, tally or a_tally(), False, wallet_id, ((1, 0), (2, 0)))
 
 
 @given(st.lists(st.tuples(costs, st.sampled_from([1, 2, None])), max_size=30), costs, st.integers(0, 10**9))
 def test_value_is_conserved(asked: list[tuple[Decimal, int | None]], balance: Decimal, last_seq: int) -> None:
-    """What left each wallet is what its charges cost, and the entries tell the way of the balance."""
+    """What left each wallet is what its charges cost, and the places tell the way of the balance."""
     wallets = {("acme", 1): Standing(balance, last_seq), ("acme", 2): Standing(Decimal(0), 0)}
 
-    movements = debit([a_charge(n, cost, wallet) for n, (cost, wallet) in enumerate(asked)], wallets)
+    debits = debits_of([a_charge(n, cost, wallet) for n, (cost, wallet) in enumerate(asked)])
+    places = debit(debits, wallets)
 
+    entries = list(zip(debits, places, strict=True))
     for wallet_id, before, seq in ((1, balance, last_seq), (2, Decimal(0), 0)):
         wallet = wallets["acme", wallet_id]
-        mine = [movement for movement in movements if movement.wallet_id == wallet_id]
         owed = [(str(n), cost) for n, (cost, paid_by) in enumerate(asked) if paid_by == wallet_id and cost]
-        assert [(movement.event_key, -movement.amount) for movement in mine] == owed
-        assert [movement.seq for movement in mine] == list(range(seq + 1, seq + 1 + len(owed)))
-        assert wallet.spent == sum((cost for _, cost in owed), Decimal(0))
-        assert wallet.balance == before - wallet.spent
-        assert wallet.last_seq == seq + len(owed)
-        amounts = [movement.amount for movement in mine]
-        assert [movement.balance_after for movement in mine] == list(accumulate(amounts, initial=before))[1:]
+        mine = [(one, place) for one, place in entries if one.wallet_id == wallet_id]
+        assert [(one.event_key, one.cost) for one, _ in mine] == owed
+        balances = list(accumulate([-cost for _, cost in owed], initial=before))
+        assert [place for _, place in mine] == list(enumerate(balances[1:], start=seq + 1))
+        assert wallet == Standing(balances[-1], seq + len(owed), before - balances[-1])
 
 
 @given(st.lists(costs, max_size=12), st.randoms())
@@ -56,17 +55,14 @@ def test_the_order_of_charges_does_not_change_the_sum(asked: list[Decimal], chan
     balances = []
     for order in (charges, shuffled):
         wallet = Standing(Decimal(1), 0)
-        debit(order, {("acme", 1): wallet})
+        debit(debits_of(order), {("acme", 1): wallet})
         balances.append(wallet.balance)
 
     assert balances[0] == balances[1] == 1 - sum(asked, Decimal(0))
 
 
-def test_what_costs_nothing_makes_no_entry() -> None:
-    wallet = Standing(Decimal(5), 3)
-
-    assert debit([a_charge(1, Decimal(0), 1), a_charge(2, Decimal(7), None)], {("acme", 1): wallet}) == []
-    assert wallet == Standing(Decimal(5), 3)
+def test_what_costs_nothing_is_no_debit() -> None:
+    assert debits_of([a_charge(1, Decimal(0), 1), a_charge(2, Decimal(7), None)]) == []
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**9), st.sampled_from(["ana", "bob", "eve"])), max_size=20))

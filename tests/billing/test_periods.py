@@ -44,7 +44,9 @@ def test_no_zone_of_the_world_loses_or_doubles_a_moment() -> None:
     for zone in sorted(available_timezones() - {"localtime", "posixrules", "Factory"}):
         start, end = calendar_month(datetime(2025, 1, 15, tzinfo=UTC), zone)
         for _ in range(120):
-            assert calendar_month(end - timedelta(microseconds=1), zone) == (start, end), (zone, end)
+            # After ninety minutes, too: by then midnight may have come a second time.
+            for moment in (start + timedelta(minutes=90), end - timedelta(microseconds=1)):
+                assert calendar_month(moment, zone) == (start, end), (zone, moment)
             following = calendar_month(end, zone)
             assert following[0] == end, (zone, end)
             start, end = following

@@ -8,16 +8,17 @@ import psycopg
 import pytest
 
 from billing.prices import LadderSpan, Rung
-from config.settings import SANDBOX_STRIPE_KEY, settings
-from db import audit, session
+from config.settings import SANDBOX_STRIPE_KEY
+from db import audit
 from db.prices import NewPrice
 from sandbox.stripe_double.app import StripeDouble
 from sandbox.stripe_double.server import served
-from services import catalogue, gateways
+from services import gateways
 from services.collect import claim_due, collect
 from services.customers import attach_card
 from services.prices import load_prices
 from services.usage import record_usage
+from tests.conftest import _forget
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 
 CORRUPTIONS: list[tuple[str, str]] = [
@@ -146,13 +147,6 @@ def billed_database(shared_database: str) -> str:
         _forget()
     _forget()
     return shared_database
-
-
-def _forget() -> None:
-    session.close()
-    settings.cache_clear()
-    gateways.gateway.cache_clear()
-    catalogue.forget()
 
 
 def _bill() -> None:

@@ -71,10 +71,12 @@ def described(url: str) -> dict[str, set[tuple[Any, ...]]]:
 def test_alembic_finds_no_difference(database: str) -> None:
     """What `alembic revision --autogenerate` would write is nothing."""
     engine = make_engine(database, limits=False)
-    with engine.connect() as connection:
-        options = {"compare_type": True, "compare_server_default": True}
-        found = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
-    engine.dispose()
+    try:
+        with engine.connect() as connection:
+            options = {"compare_type": True, "compare_server_default": True}
+            found = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+    finally:
+        engine.dispose()
 
     assert found == []
 
@@ -82,8 +84,10 @@ def test_alembic_finds_no_difference(database: str) -> None:
 def test_the_catalogues_of_both_are_equal(database: str, empty_database: str) -> None:
     """What Alembic does not look at, too: checks, exclusions, predicates, triggers, functions, comments."""
     engine = make_engine(empty_database, limits=False)
-    metadata.create_all(engine)
-    engine.dispose()
+    try:
+        metadata.create_all(engine)
+    finally:
+        engine.dispose()
 
     migrated, modelled = described(database), described(empty_database)
 

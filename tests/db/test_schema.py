@@ -56,6 +56,7 @@ BROKEN: list[Case] = [
     ("usage_events_charged_check", "usage_events", {"charged_at": None}),
     ("usage_events_not_negative_check", "usage_events", {"cost": "-0.000000000001"}),
     ("usage_events_not_negative_check", "usage_events", {"tokens": -1}),
+    ("usage_events_currency_check", "usage_events", {"cost": 1, "currency": None}),
     ("parked_inputs_pkey", "parked_inputs", {"input_hash": b"1"}),
     ("parked_inputs_times_seen_check", "parked_inputs", {"times_seen": 0}),
     ("periods_pkey", "periods", {"starts_at": NOVEMBER, "ends_at": DECEMBER}),
@@ -66,11 +67,13 @@ BROKEN: list[Case] = [
     ("periods_not_negative_check", "periods", {"tokens": -1}),
     ("periods_not_negative_check", "periods", {"events": -1}),
     ("periods_not_negative_check", "periods", {"tiers_reached": -1}),
-    ("period_quantities_pkey", "period_quantities", {"model": "gpt-4"}),
+    ("period_quantities_pkey", "period_quantities", {"price_id": 1}),
     ("period_quantities_periods_fkey", "period_quantities", {"period_start": DECEMBER}),
     ("period_quantities_not_negative_check", "period_quantities", {"quantity": "-0.000000000001"}),
     ("payments_pkey", "payments", {"payment_id": PAYMENT}),
     ("payments_natural_key", "payments", {"tier": 1}),
+    ("payments_intent", "payments", {"stripe_payment_intent_id": "pi_1"}),
+    ("payments_tier_check", "payments", {"generation": -1}),
     ("payments_customers_fkey", "payments", {"customer_id": "nobody"}),
     ("payments_kind_check", "payments", {"kind": "gift", "tier": 0}),
     ("payments_state_check", "payments", {"state": "paid"}),
@@ -80,7 +83,7 @@ BROKEN: list[Case] = [
     ("payments_succeeded_check", "payments", {"state": "succeeded", "succeeded_at": None}),
     *[
         ("payments_due_check", "payments", {"state": state, "due_at": None})
-        for state in ("due", "retry_scheduled", "submitting", "unknown")
+        for state in ("due", "retry_scheduled", "submitting", "unknown", "processing")
     ],
     ("payment_attempts_pkey", "payment_attempts", {"attempt": 1}),
     ("payment_attempts_payments_fkey", "payment_attempts", {"payment_id": PAYMENT.__class__(int=9)}),
@@ -175,9 +178,10 @@ def test_periods_that_meet_do_not_overlap(standing: psycopg.Connection) -> None:
 FINAL = {
     "ledger_entries": ["UPDATE {} SET amount = amount", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
     "prices": ["UPDATE {} SET description = 'other'", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
-    "tenants": ["DELETE FROM {}", "TRUNCATE {} CASCADE"],
-    "customers": ["DELETE FROM {}", "TRUNCATE {} CASCADE"],
-    "wallets": ["DELETE FROM {}", "TRUNCATE {} CASCADE"],
+    "plans": ["UPDATE {} SET name = 'other'", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
+    "tenants": ["UPDATE {} SET tenant_id = 'other'", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
+    "customers": ["UPDATE {} SET customer_id = 'other'", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
+    "wallets": ["UPDATE {} SET currency = 'EUR'", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
 }
 
 
@@ -203,6 +207,43 @@ def test_the_price_book_moves_with_every_price(standing: psycopg.Connection) -> 
     after = standing.execute("SELECT revision FROM price_book").fetchone()
     assert before is not None
     assert after == (before[0] + 1,)
+
+
+@pytest.mark.parametrize(
+    ("statement", "is_moved"),
+    [
+        (
+            "INSERT INTO wallets (tenant_id, customer_id, currency, created_at) VALUES ('acme', 'ana', 'EUR', now())",
+            True,
+        ),
+        ("UPDATE customers SET time_zone = 'UTC'", True),
+        ("UPDATE periods SET closed_at = ends_at", True),
+        ("UPDATE periods SET ends_at = ends_at - interval '1 day'", True),
+        ("UPDATE periods SET plan_version = plan_version", True),
+        ("UPDATE periods SET tokens = tokens + 1, events = events + 1, tiers_reached = 1", False),
+        ("UPDATE wallets SET balance = balance - 1, used_total = used_total + 1, last_seq = 2", False),
+    ],
+)
+def test_the_account_moves_with_what_is_kept_of_it(
+    standing: psycopg.Connection, statement: str, is_moved: bool
+) -> None:
+    """Processes keep zone, plan, wallets and periods of a customer, and compare; what moves all day is not kept."""
+    revision = "SELECT account_revision FROM wallets WHERE currency = 'USD'"
+    before = standing.execute(revision.encode()).fetchone()
+
+    standing.execute(statement.encode())
+
+    assert (standing.execute(revision.encode()).fetchone() != before) == is_moved
+
+
+@pytest.mark.parametrize("table", ["wallets", "periods"])
+def test_the_account_moves_with_a_new_row(standing: psycopg.Connection, table: str) -> None:
+    revision = "SELECT account_revision FROM wallets WHERE currency = 'USD'"
+    before = standing.execute(revision).fetchone()
+
+    insert(standing, table, another(table))
+
+    assert standing.execute(revision).fetchone() != before
 
 
 def test_the_tenant_leads_every_key_of_its_data(connection: psycopg.Connection) -> None:

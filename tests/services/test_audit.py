@@ -6,12 +6,10 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from config.settings import settings
 from db import audit as checks
-from db import session
-from services import catalogue
 from services.audit import audit
 from services.usage import record_usage
+from tests.conftest import _forget
 from tests.factories import a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one
 
@@ -28,12 +26,6 @@ def database_url(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def _forgotten() -> object:
     yield None
     _forget()
-
-
-def _forget() -> None:
-    session.close()
-    settings.cache_clear()
-    catalogue.forget()
 
 
 def test_an_audit_counts_what_there_is_and_finds_nothing(database_url: str) -> None:

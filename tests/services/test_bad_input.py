@@ -158,7 +158,7 @@ def test_what_is_no_envelope_is_parked_as_it_came(bad: bytes, said: str) -> None
 
 
 def test_an_envelope_above_the_bound_is_parked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bound is a setting; the reason says both sizes."""
+    """The bound is a setting, and holds for what a compressed envelope inflates to."""
     catalogues()
     a_customer("ana", credit="10")
     monkeypatch.setenv("CENTAVO_ENVELOPE_BYTES_MAX", "1024")
@@ -169,7 +169,7 @@ def test_an_envelope_above_the_bound_is_parked(monkeypatch: pytest.MonkeyPatch) 
 
     assert outcome == Outcome(received=1, parked=1)
     assert [(k.reason, k.detail) for k in kept()] == [
-        ("envelope_malformed", f"the envelope has {len(envelope)} bytes; at most 1024 are read")
+        ("envelope_malformed", "the compressed envelope holds more than 1024 bytes")
     ]
     assert wallet("ana") == Decimal(10)
 

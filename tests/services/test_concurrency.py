@@ -15,6 +15,7 @@ from centavo import Item
 from config.settings import settings
 from db.prices import NewPrice
 from services.credits import Grant, grant
+from services.customers import NewCustomer, create_customers
 from services.prices import load_prices
 from services.usage import Outcome, record_usage
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
@@ -69,6 +70,35 @@ def test_overlapping_envelopes_in_two_processes_end_exact(tmp_path: Path) -> Non
     for customer in CUSTOMERS:
         assert wallet(customer) == 1 - 150 * Decimal("0.0003")
         assert wallet(customer, "BRL") == -(10 * 2 + 65)
+    assert one("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == (0,)
+
+
+def test_other_events_of_the_same_customers_in_two_processes_end_exact(tmp_path: Path) -> None:
+    """No key holds one of them back: they meet at the wallets of forty customers, all locked by each transaction."""
+    now = datetime.now(UTC)
+    catalogues(now)
+    load_prices([IN_REAIS], now)
+    names = [f"c{number}" for number in range(40)]
+    create_customers([NewCustomer(TENANT, name, "prepaid", currencies=("USD", "BRL")) for name in names], now)
+    chance = random.Random(11)
+    second = Item(category="llm", provider="meta", model="llama", unit="second", quantity=Decimal(1))
+    orders: list[list[str]] = [[], []]
+    for number in range(24):
+        events = [an_event(name, kind) for name in names for kind in ([tokens(10)], [second])]
+        chance.shuffle(events)
+        path = tmp_path / str(number)
+        path.write_bytes(an_envelope(*events))
+        orders[number % 2].append(str(path))
+
+    with psycopg.connect(settings().required("database_url")) as holder:
+        holder.execute("SELECT FROM wallets ORDER BY wallet_id FOR UPDATE")
+        processes = [started("record", *files) for files in orders]
+        _until_waiting(lambda: all(process.poll() is None for process in processes), 2)
+    results = [ended(process) for process in processes]
+
+    assert [status for status, _ in results] == [0, 0], results
+    balances = set(rows("SELECT currency, balance FROM wallets"))
+    assert balances == {("USD", -24 * Decimal("0.0003")), ("BRL", Decimal(-(10 * 2 + 14)))}
     assert one("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == (0,)
 
 
@@ -142,7 +172,7 @@ def _meanwhile(change: Callable[[psycopg.Connection], None], work: Callable[[], 
     with psycopg.connect(url) as holder:
         holder.execute("SELECT FROM wallets ORDER BY wallet_id FOR UPDATE")
         thread.start()
-        _until_waiting(thread, 1)
+        _until_waiting(thread.is_alive, 1)
         change(holder)
     thread.join()
     return outcomes[0]
@@ -151,12 +181,12 @@ def _meanwhile(change: Callable[[psycopg.Connection], None], work: Callable[[], 
 def _wait_for_the_lock_too(envelope: bytes) -> threading.Thread:
     thread = threading.Thread(target=lambda: record_usage(envelope, datetime.now(UTC)))
     thread.start()
-    _until_waiting(thread, 2)
+    _until_waiting(thread.is_alive, 2)
     return thread
 
 
-def _until_waiting(thread: threading.Thread, number: int) -> None:
+def _until_waiting(are_alive: Callable[[], bool], number: int) -> None:
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     with psycopg.connect(settings().required("database_url"), autocommit=True) as watcher:
-        while thread.is_alive() and watcher.execute(waiting).fetchone() != (number,):
+        while are_alive() and watcher.execute(waiting).fetchone() != (number,):
             pass

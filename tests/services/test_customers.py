@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from services.catalogue_files import read_plans
 from services.customers import NewCustomer, attach_card, create_customers
 from services.gateways import gateway
 from services.tenants import create_tenant, load_plans, plans_of
-from tests.factories import TENANT, a_customer, catalogues
-from tests.looking import one, rows
+from services.usage import record_usage
+from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues
+from tests.looking import one, parked_reasons, rows, wallet
 
 pytestmark = pytest.mark.usefixtures("billing_database")
 
@@ -49,12 +51,17 @@ def test_without_currencies_there_is_a_wallet_in_that_of_the_plan() -> None:
 
 
 def test_a_customer_may_get_a_further_wallet_later() -> None:
-    catalogues()
-    a_customer("ana", currencies=("USD",))
+    """A process that keeps the customer in memory charges it from then on; what was parked before stays so."""
+    now = datetime.now(UTC)
+    catalogues(now)
+    a_customer("ana", currencies=("BRL",))
+    assert record_usage(an_envelope(an_event(key="before")), now).parked == 1
 
-    assert create_customers([NewCustomer(TENANT, "ana", "prepaid", currencies=("BRL",))], NOW) == 0
+    assert create_customers([NewCustomer(TENANT, "ana", "prepaid", currencies=("USD",))], now) == 0
 
-    assert one("SELECT count(*) FROM wallets") == (2,)
+    assert record_usage(an_envelope(an_event(key="after")), now).charged == 1
+    assert (wallet("ana"), wallet("ana", "BRL")) == (Decimal("-0.03"), Decimal(0))
+    assert parked_reasons() == {"currency_mismatch": 1}
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,6 @@ def test_what_was_not_used_climbs_nothing() -> None:
     assert rows("SELECT 1 FROM period_quantities") == []
 
 
-@pytest.mark.xfail(reason="the climb is kept by product, so a new ladder takes it over", strict=True)
 @pytest.mark.parametrize("is_reversed", [False, True])
 def test_a_price_that_changes_within_a_month_costs_the_same_in_any_order(is_reversed: bool) -> None:
     """Each ladder is climbed by what was used while it held."""

@@ -139,6 +139,34 @@ def test_a_tenants_first_price_may_not_change_what_it_pays_now() -> None:
     assert [price_at(TOMORROW, tenant=tenant) for tenant in (TENANT, "other")] == [2, 1]
 
 
+def test_it_may_not_either_where_everybodys_began_after_it() -> None:
+    """The tenant's own would reach from before into what is charged now."""
+    create_tenant(TENANT, "Acme", NOW)
+    load_prices([a_price("1", LAST_WEEK)], NOW)
+
+    with pytest.raises(Rejected, match="60 seconds ahead"):
+        load_prices([a_price("2", BEGAN, scope=TENANT)], NOW)
+
+
+def test_history_may_be_added_before_what_is_live() -> None:
+    load_prices([a_price("2", LAST_WEEK)], NOW)
+
+    load_prices([a_price("1", BEGAN)], NOW)
+
+    assert (price_at(LAST_WEEK - timedelta(days=1)), price_at(NOW)) == (1, 2)
+
+
+def test_everybodys_price_may_not_change_what_a_tenants_default_charges_now() -> None:
+    """The exact model comes before any default."""
+    create_tenant(TENANT, "Acme", NOW)
+    load_prices([a_price("1", model="old", scope=TENANT, is_provider_default=True)], NOW)
+
+    with pytest.raises(Rejected, match="60 seconds ahead"):
+        load_prices([a_price("2")], NOW)
+
+    assert price_at(NOW) == 1
+
+
 def test_a_models_first_price_may_not_change_what_a_default_charges_now() -> None:
     load_prices([a_price(model="old", is_provider_default=True)], NOW)
 

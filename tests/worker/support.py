@@ -3,10 +3,13 @@
 import itertools
 import json
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import kombu
 import psutil
+import psycopg
 import redis
 
 from sandbox.processes import ManagedProcess, await_condition
@@ -107,6 +110,28 @@ def kept_inputs() -> list[Kept]:
 
 def parked_events() -> list[tuple[Any, ...]]:
     return rows("SELECT key, park_reason, park_detail FROM usage_events WHERE status = 'parked' ORDER BY key")
+
+
+@contextmanager
+def wallets_locked(database: str) -> Iterator[None]:
+    """Somebody holds all wallets: whoever charges must wait. Postgres may go away meanwhile."""
+    with psycopg.connect(database) as connection:
+        connection.execute("SELECT 1 FROM wallets FOR UPDATE")
+        yield
+        with suppress(psycopg.OperationalError):
+            connection.rollback()
+
+
+def waits_for_a_lock(database: str) -> bool:
+    """Whether some session waits for a lock."""
+    with psycopg.connect(database) as connection:
+        waiting = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'").fetchone()
+    return waiting is not None and waiting[0] > 0
+
+
+def nothing_is_left() -> bool:
+    """No input is parked, no event is, and no envelope is counted as begun."""
+    return (kept_inputs(), parked_events(), rows("SELECT * FROM envelope_attempts")) == ([], [], [])
 
 
 def deaths(worker: ManagedProcess) -> int:

@@ -3,20 +3,31 @@
 import random
 import resource
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
 import psutil
-import psycopg
 import pytest
 
-from sandbox.processes import ManagedProcess, await_condition
+from sandbox.processes import ConditionNotMet, await_condition
 from tests.conftest import WorkerStarter
 from tests.factories import a_customer, an_envelope, an_event, catalogues
 from tests.looking import one, rows, wallet
-from tests.worker.support import Broker, await_charged, charged, children, deaths, kept_inputs, parked_events, waits
+from tests.worker.support import (
+    Broker,
+    Kept,
+    await_charged,
+    charged,
+    children,
+    deaths,
+    kept_inputs,
+    nothing_is_left,
+    parked_events,
+    waits_for_a_lock,
+    wallets_locked,
+)
 
 pytestmark = pytest.mark.faults
 
@@ -33,25 +44,11 @@ def ana(billing_database: str) -> None:
     a_customer("ana", credit="100")
 
 
-@contextmanager
-def wallets_locked(database: str) -> Iterator[None]:
-    """Somebody holds all wallets: whoever charges must wait."""
-    with psycopg.connect(database) as connection:
-        connection.execute("SELECT 1 FROM wallets FOR UPDATE")
-        yield
-        connection.rollback()
-
-
 def arm(fault_dir: Path, point: str, times: int) -> Callable[[], int]:
     """Arm a fault point so many times; the function says how often it is still armed."""
     for number in range(times):
         (fault_dir / f"{point}.{number}").touch()
     return lambda: len(list(fault_dir.glob(f"{point}.*")))
-
-
-def nothing_is_left() -> bool:
-    """No input is parked, no event is, and no envelope is counted as begun."""
-    return (kept_inputs(), parked_events(), rows("SELECT * FROM envelope_attempts")) == ([], [], [])
 
 
 def test_the_same_envelope_delivered_three_times_is_charged_once(
@@ -141,6 +138,26 @@ def test_poison_alone_is_parked_once_however_often_it_comes(
     assert rows("SELECT * FROM envelope_attempts") == []
 
 
+def test_an_envelope_that_kills_whoever_looks_into_it_is_parked_whole(
+    start_a_worker: WorkerStarter, producer: Broker, fault_dir: Path
+) -> None:
+    """Its events can't be told apart then; the next envelope is charged."""
+    still_armed = arm(fault_dir, "usage.split", 7)
+    envelope = an_envelope(an_event("ana"), an_event("ana"))
+    worker = start_a_worker()
+
+    producer.send(envelope)
+    await_condition(lambda: still_armed() == 0, 30, "seven kills")
+    producer.send(an_envelope(an_event("ana")))
+
+    producer.await_drained()
+    detail = "a worker died 4 times while it looked for the events in this envelope"
+    assert kept_inputs() == [Kept("kills_worker", detail, 1, envelope)]
+    assert charged("ana") == 1
+    assert deaths(worker) == 7
+    assert rows("SELECT * FROM envelope_attempts") == []
+
+
 def test_a_killed_main_process_loses_nothing(
     start_a_worker: WorkerStarter, producer: Broker, billing_database: str
 ) -> None:
@@ -221,14 +238,14 @@ def test_a_child_that_really_has_no_memory_takes_nobody_with_it(
     assert nothing_is_left()
 
 
-def test_a_child_killed_while_it_waits_for_a_lock_loses_nothing(
+def test_a_child_killed_while_itwaits_for_a_lock_loses_nothing(
     start_a_worker: WorkerStarter, producer: Broker, billing_database: str
 ) -> None:
     """The message comes back at once, to the child that takes its place."""
     with wallets_locked(billing_database):
         worker = start_a_worker()
         producer.send(an_envelope(*[an_event("ana") for _ in range(5)]))
-        await_condition(lambda: _waits_for_a_lock(billing_database), 10, "the child to wait")
+        await_condition(lambda: waits_for_a_lock(billing_database), 10, "the child to wait")
         (child,) = children(worker)
         psutil.Process(child).kill()
         await_condition(lambda: children(worker) not in ([], [child]), 10, "a new child")
@@ -238,18 +255,11 @@ def test_a_child_killed_while_it_waits_for_a_lock_loses_nothing(
     assert nothing_is_left()
 
 
-def _waits_for_a_lock(database: str) -> bool:
-    with psycopg.connect(database) as connection:
-        waiting = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'").fetchone()
-    assert waiting is not None
-    return bool(waiting[0])
-
-
 def test_a_stopped_worker_leaves_no_child_behind(start_a_worker: WorkerStarter, producer: Broker) -> None:
     """SIGTERM, with work at hand: what was begun is finished, what was not comes back."""
     for _ in range(30):
         producer.send(an_envelope(*[an_event("ana") for _ in range(20)]))
-    worker: ManagedProcess = start_a_worker(children=2)
+    worker = start_a_worker(children=2)
     pool = children(worker)
 
     worker.send_signal(signal.SIGTERM)
@@ -259,5 +269,32 @@ def test_a_stopped_worker_leaves_no_child_behind(start_a_worker: WorkerStarter, 
     start_a_worker(name="second")
     producer.await_drained()
     assert charged("ana") == 600
-    assert waits(worker) == 0
+    assert nothing_is_left()
+
+
+@pytest.mark.parametrize("size", ["more than a pipe takes", "less than a pipe takes"])
+def test_a_worker_stops_although_a_child_was_just_handed_an_envelope(
+    start_a_worker: WorkerStarter, producer: Broker, size: str
+) -> None:
+    """The main process has written it, or half of it, and the child has not said that it has it."""
+    metadata = {"a": "x" * (16_000 if size == "more than a pipe takes" else 1)}
+    worker = start_a_worker()
+    producer.send(an_envelope(an_event("ana")))
+    producer.await_drained()
+    (child,) = children(worker)
+    psutil.Process(child).suspend()
+    producer.send(an_envelope(*[an_event("ana", metadata=metadata) for _ in range(15)]))
+    await_condition(lambda: worker.log_file.read_text().count("] received") == 2, 10, "the envelope to be handed over")
+
+    worker.send_signal(signal.SIGTERM)
+    with suppress(ConditionNotMet):  # it joins its children only when it has no more to hand over
+        await_condition(
+            lambda: psutil.Process(worker.pid).num_threads() > 1, 1, "the main process to join its children"
+        )
+    psutil.Process(child).resume()
+
+    assert worker.wait(10) == 0
+    start_a_worker(name="second")
+    producer.await_drained()
+    assert charged("ana") == 16
     assert nothing_is_left()

@@ -239,17 +239,38 @@ def test_a_compressed_message_is_charged(station: Station) -> None:
 def test_a_message_written_by_hand_is_charged(station: Station) -> None:
     """No exchange, no routing key, no priority: what the document asks for is enough, and no more is needed."""
     customer = a_customer(uuid.uuid4().hex, credit="1")
+
+    station.broker.push(by_hand(an_envelope(an_event(customer))))
+
+    await_charged(customer, 1)
+
+
+@pytest.mark.parametrize("came_back", [False, True])
+def test_an_event_that_postgres_refuses_costs_no_other(station: Station, came_back: bool) -> None:
+    """Whether its envelope comes for the first time or again."""
+    customer = a_customer(uuid.uuid4().hex, credit="1")
+    refused = an_event(customer, key=f"refused {customer}", metadata={"a": 1}).to_wire()
+    refused = refused.replace(b'"metadata":{"a":1}', b'"metadata":{"a":1e400000}')
+    envelope = an_envelope(an_event(customer), refused, an_event(customer))
+
+    station.broker.push(by_hand(envelope, delivery_info={"redelivered": came_back}))
+
+    await_charged(customer, 2)
+    station.broker.await_drained()
+    ((reason, detail),) = [(k.reason, k.detail) for k in kept_inputs() if k.raw == refused]
+    assert (reason, detail) == ("unrecordable", "NumericValueOutOfRange: value overflows numeric format")
+
+
+def by_hand(envelope: bytes, **properties: Any) -> bytes:
+    """A message as it lies in the list, with no more in it than is needed."""
     message = {
-        "body": base64.b64encode(body_of(an_envelope(an_event(customer)).decode())).decode(),
+        "body": base64.b64encode(body_of(envelope.decode())).decode(),
         "content-type": "application/json",
         "content-encoding": "utf-8",
         "headers": task_headers(),
-        "properties": {"delivery_tag": str(uuid.uuid4()), "body_encoding": "base64"},
+        "properties": {"delivery_tag": str(uuid.uuid4()), "body_encoding": "base64", **properties},
     }
-
-    station.broker.push(json.dumps(message).encode())
-
-    await_charged(customer, 1)
+    return json.dumps(message).encode()
 
 
 def test_parked_bytes_are_what_was_sent(station: Station) -> None:

@@ -27,11 +27,32 @@ BEGIN
 END $$
 """
 
+TOUCH_ACCOUNT = """
+CREATE OR REPLACE FUNCTION touch_account() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE wallets w SET account_revision = w.account_revision + 1
+    FROM (SELECT DISTINCT tenant_id, customer_id FROM changed) c
+    WHERE w.tenant_id = c.tenant_id AND w.customer_id = c.customer_id;
+    RETURN NULL;
+END $$
+"""
+
+TOUCH_ACCOUNT_OF_PERIOD = """
+CREATE OR REPLACE FUNCTION touch_account_of_period() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE wallets SET account_revision = account_revision + 1
+    WHERE tenant_id = NEW.tenant_id AND customer_id = NEW.customer_id;
+    RETURN NULL;
+END $$
+"""
+
 
 def upgrade() -> None:
     op.execute("CREATE EXTENSION IF NOT EXISTS btree_gist")
     op.execute(REFUSE_CHANGE)
     op.execute(BUMP_PRICE_BOOK)
+    op.execute(TOUCH_ACCOUNT)
+    op.execute(TOUCH_ACCOUNT_OF_PERIOD)
     op.create_table(
         "envelope_attempts",
         sa.Column("envelope_hash", sa.LargeBinary(), nullable=False),
@@ -188,6 +209,7 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "status IN ('charged', 'parked', 'pending', 'voided')", name=op.f("usage_events_status_check")
         ),
+        sa.CheckConstraint("cost <= 0 OR currency IS NOT NULL", name=op.f("usage_events_currency_check")),
         sa.CheckConstraint("cost >= 0 AND tokens >= 0", name=op.f("usage_events_not_negative_check")),
         sa.PrimaryKeyConstraint("tenant_id", "key", name=op.f("usage_events_pkey")),
         comment="One usage event; the first payload owns the key, for ever.",
@@ -263,7 +285,9 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("succeeded_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint("(kind = 'tier') = (tier > 0)", name=op.f("payments_tier_check")),
+        sa.CheckConstraint(
+            "(kind = 'tier') = (tier > 0) AND tier >= 0 AND generation >= 0", name=op.f("payments_tier_check")
+        ),
         sa.CheckConstraint(
             "(state = 'succeeded') <= (succeeded_at IS NOT NULL)", name=op.f("payments_succeeded_check")
         ),
@@ -273,7 +297,7 @@ def upgrade() -> None:
             name=op.f("payments_state_check"),
         ),
         sa.CheckConstraint(
-            "state NOT IN ('due', 'retry_scheduled', 'submitting', 'unknown') OR due_at IS NOT NULL",
+            "state NOT IN ('due', 'retry_scheduled', 'submitting', 'unknown', 'processing') OR due_at IS NOT NULL",
             name=op.f("payments_due_check"),
         ),
         sa.CheckConstraint("amount_minor > 0", name=op.f("payments_amount_check")),
@@ -291,6 +315,13 @@ def upgrade() -> None:
     op.create_index(
         "payments_due", "payments", ["due_at"], unique=False, postgresql_where=sa.text("due_at IS NOT NULL")
     )
+    op.create_index(
+        "payments_intent",
+        "payments",
+        ["tenant_id", "stripe_payment_intent_id"],
+        unique=True,
+        postgresql_where=sa.text("stripe_payment_intent_id IS NOT NULL"),
+    )
     op.create_table(
         "periods",
         sa.Column("tenant_id", sa.Text(), nullable=False),
@@ -304,7 +335,8 @@ def upgrade() -> None:
         sa.Column("tiers_reached", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
         postgresql.ExcludeConstraint(
-            (sa.text("(tenant_id || chr(31) || customer_id)"), "="),
+            (sa.column("tenant_id"), "="),
+            (sa.text("(customer_id || '')"), "="),
             (sa.text("tstzrange(starts_at, ends_at)"), "&&"),
             using="gist",
             name="periods_never_overlap",
@@ -338,6 +370,13 @@ def upgrade() -> None:
         sa.Column("used_total", sa.Numeric(precision=38, scale=12), server_default=sa.text("0"), nullable=False),
         sa.Column("received_total", sa.Numeric(precision=38, scale=12), server_default=sa.text("0"), nullable=False),
         sa.Column("last_seq", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column(
+            "account_revision",
+            sa.BigInteger(),
+            server_default=sa.text("0"),
+            nullable=False,
+            comment="moves when plan, zone, wallets or periods of the customer change; who keeps them compares it",
+        ),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint("balance = received_total - used_total", name=op.f("wallets_balance_check")),
         sa.CheckConstraint("last_seq >= 0", name=op.f("wallets_last_seq_check")),
@@ -393,10 +432,7 @@ def upgrade() -> None:
         sa.Column("tenant_id", sa.Text(), nullable=False),
         sa.Column("customer_id", sa.Text(), nullable=False),
         sa.Column("period_start", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("category", sa.Text(), nullable=False),
-        sa.Column("provider", sa.Text(), nullable=False),
-        sa.Column("model", sa.Text(), nullable=False),
-        sa.Column("unit", sa.Text(), nullable=False),
+        sa.Column("price_id", sa.BigInteger(), nullable=False),
         sa.Column("quantity", sa.Numeric(precision=42, scale=12), nullable=False),
         sa.CheckConstraint("quantity >= 0", name=op.f("period_quantities_not_negative_check")),
         sa.ForeignKeyConstraint(
@@ -405,34 +441,33 @@ def upgrade() -> None:
             name=op.f("period_quantities_periods_fkey"),
         ),
         sa.PrimaryKeyConstraint(
-            "tenant_id",
-            "customer_id",
-            "period_start",
-            "category",
-            "provider",
-            "model",
-            "unit",
-            name=op.f("period_quantities_pkey"),
+            "tenant_id", "customer_id", "period_start", "price_id", name=op.f("period_quantities_pkey")
         ),
-        comment="How far a customer has climbed a ladder that adds up over the period.",
+        comment="How far a customer has climbed a ladder that adds up over the period; each price has a climb of its own.",
     )
     op.execute(
-        "CREATE TRIGGER tenants_lasting_row BEFORE DELETE ON tenants FOR EACH ROW EXECUTE FUNCTION refuse_change()"
+        "CREATE TRIGGER tenants_lasting_row BEFORE DELETE OR UPDATE OF tenant_id ON tenants FOR EACH ROW EXECUTE FUNCTION refuse_change()"
     )
     op.execute(
         "CREATE TRIGGER tenants_lasting_all BEFORE TRUNCATE ON tenants FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
     )
     op.execute(
-        "CREATE TRIGGER customers_lasting_row BEFORE DELETE ON customers FOR EACH ROW EXECUTE FUNCTION refuse_change()"
+        "CREATE TRIGGER customers_lasting_row BEFORE DELETE OR UPDATE OF tenant_id, customer_id ON customers FOR EACH ROW EXECUTE FUNCTION refuse_change()"
     )
     op.execute(
         "CREATE TRIGGER customers_lasting_all BEFORE TRUNCATE ON customers FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
     )
     op.execute(
-        "CREATE TRIGGER wallets_lasting_row BEFORE DELETE ON wallets FOR EACH ROW EXECUTE FUNCTION refuse_change()"
+        "CREATE TRIGGER wallets_lasting_row BEFORE DELETE OR UPDATE OF tenant_id, wallet_id, customer_id, currency ON wallets FOR EACH ROW EXECUTE FUNCTION refuse_change()"
     )
     op.execute(
         "CREATE TRIGGER wallets_lasting_all BEFORE TRUNCATE ON wallets FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+    )
+    op.execute(
+        "CREATE TRIGGER plans_immutable_row BEFORE UPDATE OR DELETE ON plans FOR EACH ROW EXECUTE FUNCTION refuse_change()"
+    )
+    op.execute(
+        "CREATE TRIGGER plans_immutable_all BEFORE TRUNCATE ON plans FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
     )
     op.execute(
         "CREATE TRIGGER ledger_entries_immutable_row BEFORE UPDATE OR DELETE ON ledger_entries FOR EACH ROW EXECUTE FUNCTION refuse_change()"
@@ -448,6 +483,18 @@ def upgrade() -> None:
     )
     op.execute(
         "CREATE TRIGGER prices_bump_book AFTER INSERT ON prices FOR EACH STATEMENT EXECUTE FUNCTION bump_price_book()"
+    )
+    op.execute(
+        "CREATE TRIGGER wallets_touch_account_insert AFTER INSERT ON wallets REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION touch_account()"
+    )
+    op.execute(
+        "CREATE TRIGGER customers_touch_account_update AFTER UPDATE ON customers REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION touch_account()"
+    )
+    op.execute(
+        "CREATE TRIGGER periods_touch_account_insert AFTER INSERT ON periods REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION touch_account()"
+    )
+    op.execute(
+        "CREATE TRIGGER periods_touch_account_update AFTER UPDATE OF ends_at, closed_at, plan_id, plan_version ON periods FOR EACH ROW EXECUTE FUNCTION touch_account_of_period()"
     )
     op.execute("INSERT INTO installation DEFAULT VALUES")
     op.execute("INSERT INTO price_book DEFAULT VALUES")

@@ -67,6 +67,7 @@ class Producer:
         self._buffer = Buffer(self._limits, journal or MemoryJournal())
         self._thread: threading.Thread | None = None
         self._starting = threading.RLock()
+        self._is_starting = False
         lifecycle.set_up_lazy_parts()
         lifecycle.born(self)
         if self._buffer.counters().buffered:
@@ -125,6 +126,7 @@ class Producer:
         self._buffer = Buffer(self._limits, MemoryJournal())
         self._thread = None
         self._starting = threading.RLock()
+        self._is_starting = False
         if closed:
             self._buffer.close()
 
@@ -141,14 +143,23 @@ class Producer:
 
     def _start(self) -> None:
         with self._starting:
-            if self._thread is not None or self._buffer.closed:
+            # A signal handler that emits may come in here between any two lines of its own thread's start, and
+            # the lock lets it: a second background thread would send everything twice.
+            if self._thread is not None or self._is_starting or self._buffer.closed:
                 return
-            # The thread alone refers to its publisher, so a forked child never touches the parent's connection.
-            publisher = self._publisher()
-            thread = threading.Thread(target=publisher.run, args=(self._buffer,), name="centavo-producer", daemon=True)
-            thread.start()
-            self._thread = thread
-            lifecycle.started(self)
+            self._is_starting = True
+            try:
+                self._start_thread()
+            finally:
+                self._is_starting = False
+
+    def _start_thread(self) -> None:
+        # The thread alone refers to its publisher, so a forked child never touches the parent's connection.
+        publisher = self._publisher()
+        thread = threading.Thread(target=publisher.run, args=(self._buffer,), name="centavo-producer", daemon=True)
+        thread.start()
+        self._thread = thread
+        lifecycle.started(self)
 
     def _publisher(self) -> "Publisher":
         # kombu takes a while to import: only those who send pay for it.
