@@ -95,7 +95,7 @@ def replay_all(
     What can't be recorded at all stays parked, and costs the others nothing.
     """
     total = Replayed()
-    for one in _each(reason, tenant_id):
+    for one in _each(reason, tenant_id, now):
         if one.reason not in BY_HAND | FINAL:
             total += _replay_row(one, now)
             on_progress(total)
@@ -103,10 +103,13 @@ def replay_all(
     return total
 
 
-def _each(reason: str | None, tenant_id: str | None) -> Iterator[ParkedRow]:
-    """All that is parked, each once, page by page: what a replay does to one page does not move the next."""
+def _each(reason: str | None, tenant_id: str | None, now: datetime) -> Iterator[ParkedRow]:
+    """All that was parked before now, each once, page by page.
+
+    Neither what a replay takes from a page nor what it parks anew moves the next one.
+    """
     last: ParkedRow | None = None
-    while page := _page(reason, tenant_id, last):
+    while page := [row for row in _page(reason, tenant_id, last) if row.parked_at < now]:
         yield from page
         last = page[-1]
 

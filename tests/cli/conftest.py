@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,6 +104,15 @@ def nowhere(forked: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             monkeypatch.delenv(name)
     monkeypatch.setenv("CENTAVO_HOME", str(tmp_path / "no-sandbox"))
     return forked
+
+
+@pytest.fixture
+def short_dir() -> Iterator[Path]:
+    """A folder with a short path that every user may pass through, unlike pytest's own under root."""
+    path = Path(tempfile.mkdtemp(prefix="centavo-test-"))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path)
 
 
 @pytest.fixture

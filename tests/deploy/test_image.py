@@ -161,7 +161,7 @@ def test_the_services_come_up_healthy_with_what_the_image_has_and_stop_when_told
     migrated = [
         image.run("-m", "cli", *services()["migrate"]["command"], env=env["migrate"], cwd=tmp_path) for _ in range(2)
     ]
-    assert [(done.returncode, done.stderr) for done in migrated] == [(0, ""), (0, "")], migrated
+    assert [done.returncode for done in migrated] == [0, 0], migrated
 
     started = {
         name: ManagedProcess.start(

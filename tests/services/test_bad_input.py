@@ -117,6 +117,7 @@ def test_one_malformed_event_is_parked_and_the_others_are_charged(bad: bytes, sa
     assert wallet("ana") == Decimal("9.94")
 
 
+COMPRESSED = an_envelope(*[written(key=str(number)) for number in range(20)])
 MALFORMED_WHOLE: dict[str, tuple[bytes, str]] = {
     "not JSON": (b"hello", "an envelope is a JSON object, not 'hello'"),
     "JSON that ends early": (b'{"v":1,"events":[' + written(), "the envelope is not JSON: Input data was truncated"),
@@ -135,6 +136,9 @@ MALFORMED_WHOLE: dict[str, tuple[bytes, str]] = {
     "version 2": (b'{"v":2,"events":[' + written() + b"]}", "version 2 is not known here; this worker reads 1"),
     "version as text": (b'{"v":"1","events":[' + written() + b"]}", "version '1' is not known here"),
     "version true": (b'{"v":true,"events":[' + written() + b"]}", "version True is not known here"),
+    "compressed, and not": (b"zlib:AAAA", "compressed envelope"),
+    "compressed, and not Base64": (b"zlib:{}", "compressed envelope"),
+    "compressed and cut off": (COMPRESSED[:-40], "compressed envelope"),
     "two lists of events": (
         b'{"v":1,"events":[' + written(key="a") + b'],"events":[' + written(key="b") + b"]}",
         'the envelope says "events" twice',

@@ -13,7 +13,7 @@ from sandbox.postgres import PostgresServer
 from sandbox.processes import ManagedProcess
 from sandbox.stack import Addresses, is_ready, start_worker
 from sandbox.valkey import ValkeyServer
-from services import catalogue
+from services import accounts, catalogue
 from services.audit import audit
 from tests.conftest import TEMPLATE, WorkerStarter
 from tests.factories import catalogues
@@ -77,3 +77,4 @@ def _forget() -> None:
     session.close()
     settings.cache_clear()
     catalogue.forget()
+    accounts.forget_all()

@@ -3,6 +3,7 @@
 import random
 import resource
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
@@ -30,6 +31,7 @@ from tests.worker.support import (
 )
 
 pytestmark = pytest.mark.faults
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks at or limits processes as only Linux can")
 
 #: Kills that an envelope of 500 needs at most until its one poisonous event stands alone and is parked:
 #: 3 as a whole, 1 as all of its parts, 9 as halves of halves, 4 alone.
@@ -218,6 +220,7 @@ def test_a_child_out_of_memory_takes_nobody_with_it(
     assert nothing_is_left()
 
 
+@needs_linux
 def test_a_child_that_really_has_no_memory_takes_nobody_with_it(
     start_a_worker: WorkerStarter, producer: Broker
 ) -> None:
@@ -272,25 +275,29 @@ def test_a_stopped_worker_leaves_no_child_behind(start_a_worker: WorkerStarter, 
     assert nothing_is_left()
 
 
-@pytest.mark.parametrize("size", ["more than a pipe takes", "less than a pipe takes"])
+@needs_linux
+@pytest.mark.parametrize(("random_bytes", "handed_over_bytes"), [(7_000, 60_000), (10, 1_000)])
 def test_a_worker_stops_although_a_child_was_just_handed_an_envelope(
-    start_a_worker: WorkerStarter, producer: Broker, size: str
+    start_a_worker: WorkerStarter, producer: Broker, random_bytes: int, handed_over_bytes: int
 ) -> None:
-    """The main process has written it, or half of it, and the child has not said that it has it."""
-    metadata = {"a": "x" * (16_000 if size == "more than a pipe takes" else 1)}
+    """Half of it, as much as a pipe takes, or all of it; the child has not said yet that it has it."""
     worker = start_a_worker()
     producer.send(an_envelope(an_event("ana")))
     producer.await_drained()
-    (child,) = children(worker)
+    (child,), main = children(worker), psutil.Process(worker.pid)
     psutil.Process(child).suspend()
-    producer.send(an_envelope(*[an_event("ana", metadata=metadata) for _ in range(15)]))
-    await_condition(lambda: worker.log_file.read_text().count("] received") == 2, 10, "the envelope to be handed over")
+    written = main.io_counters().write_chars
+    some = [an_event("ana", metadata={"a": random.randbytes(random_bytes).hex()}) for _ in range(15)]
+    producer.send(an_envelope(*some))
+    await_condition(
+        lambda: main.io_counters().write_chars > written + handed_over_bytes,
+        10,
+        "the envelope to be handed over",
+    )
 
     worker.send_signal(signal.SIGTERM)
-    with suppress(ConditionNotMet):  # it joins its children only when it has no more to hand over
-        await_condition(
-            lambda: psutil.Process(worker.pid).num_threads() > 1, 1, "the main process to join its children"
-        )
+    with suppress(ConditionNotMet):  # it joins its children, in a second thread, when it has no more to hand over
+        await_condition(lambda: main.num_threads() > 1, 1, "the main process to join its children")
     psutil.Process(child).resume()
 
     assert worker.wait(10) == 0
