@@ -40,7 +40,13 @@ def written(amount: Decimal) -> str:
     >>> written(Decimal("-0.00"))
     '0'
     """
-    text = format(amount, "f") if amount else "0"
+    text = str(amount)
+    if text.isdigit():  # whole numbers, as tokens are: by far the most
+        return text
+    if not amount:
+        return "0"
+    if "E" in text:
+        text = format(amount, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 

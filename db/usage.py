@@ -186,7 +186,7 @@ def insert_if_new(
     fingerprint_version: int,
     now: datetime,
 ) -> set[tuple[str, str]]:
-    """Insert events whose keys are new; (tenant, key) of those. Locks the new keys, in order.
+    """Insert events whose keys are new; (tenant, key) of the others. Locks the new keys, in order.
 
     `contexts` holds the values of `CONTEXT_COLUMNS` per row. Guarded by the primary key: a second insert of
     the same key waits for the first to commit, and then is none.
@@ -201,8 +201,9 @@ def insert_if_new(
     said = {"now": now, "fingerprint_version": fingerprint_version}
     returned = connection.execute(_insert_statement(tuple(arrays)), arrays | said, binary=True)
     if returned.rowcount == len(rows):
-        return {(row.tenant_id, row.key) for row in rows}
-    return {(str(tenant_id), str(key)) for tenant_id, key in returned}
+        return set()
+    inserted = set(returned.fetchall())
+    return {row[:2] for row in rows if row[:2] not in inserted}
 
 
 def known(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], KnownEvent]:

@@ -82,11 +82,13 @@ class _Recording:
     def __call__(self, connection: Connection) -> Outcome:
         prepared = self._prepare(connection)
 
-        new = self._insert(connection, prepared)
-        charges = [c for c in prepared.charges if (c.event.tenant_id, c.event.key) in new]
+        known = self._insert(connection, prepared)
+        charges = prepared.charges
+        if known:
+            charges = [c for c in charges if (c.event.tenant_id, c.event.key) not in known]
         payments_due, self.locked_at = post(connection, charges, self.now) if charges else NOTHING_POSTED
 
-        parked = sum(1 for row in prepared.rows if row.status == "parked" and row[:2] in new)
+        parked = sum(1 for row in prepared.rows if row.status == "parked" and row[:2] not in known)
         parked += park_inputs(connection, prepared.unusable, self.now)
         faults.reached("usage.before_commit")
         return Outcome(
@@ -104,19 +106,17 @@ class _Recording:
         return prepared
 
     def _insert(self, connection: Connection, prepared: Prepared) -> set[tuple[str, str]]:
-        """Insert what is new; what is not new is a duplicate, or another payload under a used key."""
+        """Insert what is new; the keys that were known: duplicates, or other payloads under used keys."""
         if not prepared.rows:
             return set()
-        new = usage_rows.insert_if_new(connection, prepared.rows, prepared.contexts, FINGERPRINT_VERSION, self.now)
-        if len(new) < len(prepared.rows):
-            known = [(row.tenant_id, row.key) for row in prepared.rows if (row.tenant_id, row.key) not in new]
-            recorded = usage_rows.known(connection, known)
-            for identity in known:
-                if recorded[identity].fingerprint == prepared.fingerprints[identity]:
-                    prepared.duplicates += 1
-                else:
-                    add_conflict(prepared, prepared.sources[identity])
-        return new
+        known = usage_rows.insert_if_new(connection, prepared.rows, prepared.contexts, FINGERPRINT_VERSION, self.now)
+        recorded = usage_rows.known(connection, sorted(known)) if known else {}
+        for identity, event in recorded.items():
+            if event.fingerprint == prepared.fingerprints[identity]:
+                prepared.duplicates += 1
+            else:
+                add_conflict(prepared, prepared.sources[identity])
+        return known
 
 
 def park_inputs(connection: Connection, inputs: Sequence[Unusable], now: datetime) -> int:

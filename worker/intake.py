@@ -45,7 +45,8 @@ class Intake(Consumer):
         Celery does so only until it closes the pool, which comes before it asks. A child that was left with half an
         envelope (a pipe takes 64 KiB) would wait for the other half for ever, and the shutdown for the child.
         """
-        return
+        if self.pool and self.pool.flush:
+            self.pool.flush()
 
     def on_decode_error(self, message: Any, exc: BaseException) -> None:
         self._set_aside(message, ParkReason.MESSAGE_UNREADABLE, f"its body can't be decoded: {_said(exc)}")

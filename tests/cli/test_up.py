@@ -118,6 +118,7 @@ def test_a_stack_serves_other_processes_until_it_is_interrupted(
     assert "no sandbox runs" in nowhere("status", **told).err
 
 
+@pytest.mark.faults
 def test_down_ends_a_stack_that_runs_elsewhere(start_up: Starter, nowhere: Command, home: Path) -> None:
     """Through the process that runs it, in order; then there is nothing more to end."""
     up = start_up()

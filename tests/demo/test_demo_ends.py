@@ -22,7 +22,7 @@ INTERRUPTED = 130
 END_SECONDS_MAX = 45
 #: After SIGKILL the watchdog asks first; PostgreSQL waits 5 s for its own.
 WATCHDOG_SECONDS_MAX = 20
-EVENTS = 20_000
+EVENTS = 8_000
 
 
 class Demo:
@@ -54,7 +54,7 @@ class Demo:
         until = time.monotonic() + seconds
         while self.look() and not condition():
             assert time.monotonic() < until, self.said
-            time.sleep(0.02)
+            time.sleep(0.05)
 
     def left(self) -> list[str]:
         """What still runs of all that was ever seen, and what escaped our looks but belongs to this home."""
