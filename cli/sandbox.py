@@ -64,11 +64,13 @@ def demo(
 ) -> None:
     """Bill a trace of LLM usage on a stack of its own, and prove the result. Exit status 0 only if the audit holds.
 
-    Row i of the trace belongs to customer i mod n. Even customers pay BRL 100 for each 8M tokens beyond the first 8M;
-    odd ones are prepaid, at USD 0.00003 a token in and 0.00006 a token out (gpt-4). The card of customer 2 declines.
+    Row i of the trace belongs to customer i mod n. Even customers pay BRL 100
+    for each 8M tokens beyond the first 8M. Odd ones are prepaid, at USD 0.00003
+    a token in and 0.00006 a token out (gpt-4). The card of customer 2 declines.
 
-    Without a trace, one of the shape of a code-completion service's is drawn: mixtures of log-normals, with medians
-    of 1,469 tokens in, 13 out and 64 ms between requests. At its default size a tier payment succeeds, and one is
+    Without a trace, one of the shape of a code-completion service's is drawn:
+    mixtures of log-normals, with medians of 1,469 tokens in, 13 out and 64 ms
+    between requests. At its default size a tier payment succeeds, and one is
     declined.
     """
     if json is not None and not json.absolute().parent.is_dir():

@@ -27,10 +27,12 @@ TEMPLATE = "centavo_template"
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     """A Postgres for this test worker, with a migrated database to copy from."""
-    with PostgresServer(tmp_path_factory.mktemp("postgres") / "data") as server:
-        server.create_database(TEMPLATE)
-        migrate(server.uri(TEMPLATE))
-        yield server
+    server = PostgresServer(tmp_path_factory.mktemp("postgres") / "data")
+    server.start()
+    server.create_database(TEMPLATE)
+    migrate(server.uri(TEMPLATE))
+    yield server
+    server.destroy()  # under root its data lies outside pytest's folders
 
 
 @pytest.fixture(scope="session")

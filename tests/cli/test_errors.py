@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.processes import await_condition
 from tests.cli.conftest import Command, run
+from tests.conftest import WorkerStarter
+from tests.factories import an_event
 
 DATABASE_COMMANDS = [["status"], ["audit", "--json"], ["migrate"], ["parked", "list"], ["tenants", "create", "acme"]]
 
@@ -84,7 +87,25 @@ def test_the_status_shows_no_password(centavo: Command, database: str, broker: s
     for arguments in (["status"], ["status", "--json"]):
         result = centavo(*arguments, CENTAVO_LOG_LEVEL="DEBUG", **told)
 
+        assert result.status == 0
         assert "s3cretpass" not in result.out + result.err
+
+
+def test_a_worker_without_its_database_logs_no_password(
+    start_a_worker: WorkerStarter, centavo: Command, ana: str, broker: str
+) -> None:
+    """It waits for it, and says so; neither that password nor the broker's is in its log, in the finest detail."""
+    worker = start_a_worker(
+        queues="usage",
+        CENTAVO_DATABASE_URL="postgresql://ana:s3cretpass@127.0.0.1:1/centavo",
+        CENTAVO_BROKER_URL=broker.replace("redis://", "redis://default:s3cretpass@"),
+        CENTAVO_LOG_LEVEL="DEBUG",
+    )
+    assert centavo("emit", "-", typed=an_event(ana).to_wire()).status == 0
+
+    await_condition(lambda: "Connection refused" in worker.log_file.read_text(), 20, "the worker to miss its database")
+
+    assert "s3cretpass" not in worker.log_file.read_text()
 
 
 def test_an_empty_database_says_how_to_fill_it(nowhere: Command, empty_database: str) -> None:

@@ -43,7 +43,9 @@ def station(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) 
         catalogues()
         worker = start_worker("station", "usage", 1, said, folder)
         worker.wait_ready(lambda: is_ready(worker), 30)
-        yield Station(worker, Broker(valkey.url))
+        at_broker = Broker(valkey.url)
+        yield Station(worker, at_broker)
+        at_broker.close()
         has_lived = worker.alive
         worker.stop()
         result = audit()
@@ -68,9 +70,11 @@ def start_a_worker(start_a_worker: WorkerStarter) -> Iterator[WorkerStarter]:
 
 
 @pytest.fixture
-def producer(broker: str) -> Broker:
+def producer(broker: str) -> Iterator[Broker]:
     """The broker of a test, as producers see it."""
-    return Broker(broker)
+    at_broker = Broker(broker)
+    yield at_broker
+    at_broker.close()
 
 
 def _forget() -> None:

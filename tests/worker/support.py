@@ -12,6 +12,7 @@ import psutil
 import psycopg
 import redis
 
+from config.settings import settings
 from sandbox.processes import ManagedProcess, await_condition
 from tests.looking import one, rows
 
@@ -35,22 +36,26 @@ class Broker:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._client = redis.Redis.from_url(url)
+
+    def close(self) -> None:
+        self._client.close()
 
     def publish(self, body: bytes, headers: dict[str, Any] | None = None, **properties: Any) -> None:
         """A message by bare kombu: this body, these headers and nothing else."""
-        said = {"content_type": "application/json", "content_encoding": "utf-8", **properties}
         with kombu.Connection(self.url) as connection, connection.Producer() as producer:
-            producer.publish(body, exchange="", routing_key=QUEUE, headers=headers or {}, **said)
+            _publish(producer, body, headers or {}, **properties)
 
-    def send(self, envelope: bytes, *, times: int = 1, **headers: Any) -> None:
-        """An envelope in a proper task message, with these headers added, so many times."""
-        for _ in range(times):
-            self.publish(body_of(envelope.decode("utf-8", "surrogatepass")), {**task_headers(), **headers})
+    def send(self, *envelopes: bytes, **headers: Any) -> None:
+        """Envelopes, each in a proper task message with these headers added."""
+        with kombu.Connection(self.url) as connection, connection.Producer() as producer:
+            for envelope in envelopes:
+                body = body_of(envelope.decode("utf-8", "surrogatepass"))
+                _publish(producer, body, {**task_headers(), **headers})
 
     def push(self, item: bytes) -> None:
         """Bytes straight into the list, as no producer should."""
-        with redis.Redis.from_url(self.url) as client:
-            client.lpush(QUEUE, item)
+        self._client.lpush(QUEUE, item)
 
     @property
     def waiting(self) -> int:
@@ -62,7 +67,7 @@ class Broker:
         """Messages that some worker has taken and not finished."""
         return self._lists()[1]
 
-    def await_drained(self, seconds: float = 30) -> None:
+    def await_drained(self, seconds: float = 60) -> None:
         """Wait until every message was acknowledged.
 
         A message that was popped a moment ago is in no list yet, so the lists must stay empty for a while.
@@ -78,9 +83,16 @@ class Broker:
         await_condition(drained, seconds, "every message to be done")
 
     def _lists(self) -> tuple[int, int]:
-        with redis.Redis.from_url(self.url) as client, client.pipeline() as both:
-            waiting, unacknowledged = both.llen(QUEUE).hlen("unacked").execute()
+        with self._client.pipeline() as both:
+            both.llen(QUEUE)
+            both.hlen("unacked")
+            waiting, unacknowledged = both.execute()
         return int(waiting), int(unacknowledged)
+
+
+def _publish(producer: Any, body: bytes, headers: dict[str, Any], **properties: Any) -> None:
+    said = {"content_type": "application/json", "content_encoding": "utf-8", **properties}
+    producer.publish(body, exchange="", routing_key=QUEUE, headers=headers, **said)
 
 
 def body_of(*arguments: Any, named: Any = None, options: Any = None) -> bytes:
@@ -100,7 +112,15 @@ def charged(customer_id: str) -> int:
 
 
 def await_charged(customer_id: str, number: int, seconds: float = 30) -> None:
-    await_condition(lambda: charged(customer_id) >= number, seconds, f"{number} events of {customer_id} to be charged")
+    """Wait until so many events of a customer are charged, and no more."""
+    statement = b"SELECT count(*) FROM usage_events WHERE customer_id = %s AND status = 'charged'"
+
+    def done() -> bool:
+        row = connection.execute(statement, [customer_id]).fetchone()
+        return row is not None and row[0] >= number
+
+    with psycopg.connect(settings().required("database_url"), autocommit=True) as connection:
+        await_condition(done, seconds, f"{number} events of {customer_id} to be charged")
     assert charged(customer_id) == number
 
 

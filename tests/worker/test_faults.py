@@ -57,7 +57,7 @@ def test_the_same_envelope_delivered_three_times_is_charged_once(
     start_a_worker: WorkerStarter, producer: Broker
 ) -> None:
     """At the same time, by two children."""
-    producer.send(an_envelope(*[an_event("ana") for _ in range(50)]), times=3)
+    producer.send(*[an_envelope(*[an_event("ana") for _ in range(50)])] * 3)
 
     start_a_worker(children=2)
 
@@ -91,8 +91,7 @@ def test_a_killed_child_costs_no_other_envelope(
 ) -> None:
     """Neither those that its worker had fetched already nor those of the other child."""
     still_armed = arm(fault_dir, "usage.before_commit", 4)
-    for _ in range(20):
-        producer.send(an_envelope(*[an_event("ana") for _ in range(5)]))
+    producer.send(*[an_envelope(*[an_event("ana") for _ in range(5)]) for _ in range(20)])
 
     worker = start_a_worker(children=2)
 
@@ -164,8 +163,7 @@ def test_a_killed_main_process_loses_nothing(
     start_a_worker: WorkerStarter, producer: Broker, billing_database: str
 ) -> None:
     """What it had fetched comes back after the visibility timeout, to whoever is there; its children end too."""
-    for _ in range(12):
-        producer.send(an_envelope(*[an_event("ana") for _ in range(5)]))
+    producer.send(*[an_envelope(*[an_event("ana") for _ in range(5)]) for _ in range(12)])
     with wallets_locked(billing_database):
         worker = start_a_worker(children=2, CENTAVO_VISIBILITY_TIMEOUT_SECONDS="2")
         await_condition(lambda: producer.unacknowledged >= 8, 10, "the worker to fetch its fill")
@@ -192,8 +190,7 @@ def test_two_workers_racing_on_one_customer_charge_each_event_once(
     shuffled = random.Random(7)
     envelopes = [an_envelope(*shuffled.sample(events, 60)) for _ in range(15)]
     envelopes += [an_envelope(*events[first : first + 100]) for first in range(0, 300, 100)]
-    for envelope in shuffled.sample(envelopes * 2, len(envelopes) * 2):
-        producer.send(envelope)
+    producer.send(*shuffled.sample(envelopes * 2, len(envelopes) * 2))
 
     workers = [start_a_worker(name=name, children=2) for name in ("one", "two")]
 
@@ -260,8 +257,7 @@ def test_a_child_killed_while_itwaits_for_a_lock_loses_nothing(
 
 def test_a_stopped_worker_leaves_no_child_behind(start_a_worker: WorkerStarter, producer: Broker) -> None:
     """SIGTERM, with work at hand: what was begun is finished, what was not comes back."""
-    for _ in range(30):
-        producer.send(an_envelope(*[an_event("ana") for _ in range(20)]))
+    producer.send(*[an_envelope(*[an_event("ana") for _ in range(20)]) for _ in range(30)])
     worker = start_a_worker(children=2)
     pool = children(worker)
 

@@ -182,7 +182,7 @@ def test_an_envelope_that_expired_may_come_twice(station: Station) -> None:
     customer = a_customer(uuid.uuid4().hex, credit="1")
     envelope = an_envelope(*[an_event(customer) for _ in range(3)])
 
-    station.broker.send(envelope, times=3, expires="2001-01-01T00:00:00+00:00")
+    station.broker.send(*[envelope] * 3, expires="2001-01-01T00:00:00+00:00")
     station.broker.await_drained()
 
     assert charged(customer) == 3
@@ -197,7 +197,7 @@ def test_the_other_events_of_an_envelope_are_charged(station: Station) -> None:
     bad = [f'{{"customer":"{customer}","quantity":NaN}}'.encode(), deep]
     envelope = an_envelope(an_event(customer), bad[0], an_event(customer), bad[1], an_event(customer))
 
-    station.broker.send(envelope, times=2)
+    station.broker.send(envelope, envelope)
 
     await_charged(customer, 3)
     station.broker.await_drained()

@@ -88,8 +88,7 @@ def test_postgres_away_in_the_middle(
     await_charged("ana", 20)
 
     with wallets_locked(billing_database):
-        for _ in range(39):
-            producer.send(an_envelope(*[an_event("ana") for _ in range(50)]))
+        producer.send(*[an_envelope(*[an_event("ana") for _ in range(50)]) for _ in range(39)])
         await_condition(lambda: waits_for_a_lock(billing_database), 10, "a transaction to be in the middle")
         postgres.stop("immediate")
     await_condition(
@@ -110,8 +109,7 @@ def test_a_worker_told_to_stop_while_it_waits_stops_and_gives_back(
     """SIGTERM, with Postgres away: within ten seconds, and every message is there for the next worker."""
     worker = start_a_worker(children=2, CENTAVO_VISIBILITY_TIMEOUT_SECONDS="300")
     postgres.stop("immediate")
-    for _ in range(12):
-        producer.send(an_envelope(*[an_event("ana") for _ in range(5)]))
+    producer.send(*[an_envelope(*[an_event("ana") for _ in range(5)]) for _ in range(12)])
     await_condition(lambda: waits(worker) >= 6, 20, "the children to wait")
 
     worker.send_signal(signal.SIGTERM)
@@ -155,8 +153,7 @@ def test_the_broker_away_in_the_middle(start_a_worker: WorkerStarter, producer: 
     """
     worker = start_a_worker(children=2, CENTAVO_VISIBILITY_TIMEOUT_SECONDS="2")
     envelopes = [an_envelope(*[an_event("ana") for _ in range(20)]) for _ in range(100)]
-    for envelope in envelopes:
-        producer.send(envelope)
+    producer.send(*envelopes)
     await_condition(lambda: charged("ana") > 0, 10, "the first to be charged")
 
     valkey.kill()
@@ -165,8 +162,7 @@ def test_the_broker_away_in_the_middle(start_a_worker: WorkerStarter, producer: 
 
     producer.await_drained()
     assert charged("ana") in {1980, 2000}
-    for envelope in envelopes:
-        producer.send(envelope)
+    producer.send(*envelopes)
     producer.await_drained()
     assert charged("ana") == 2000
     assert wallet("ana") == Decimal(40)
@@ -177,12 +173,14 @@ def test_the_broker_away_in_the_middle(start_a_worker: WorkerStarter, producer: 
 def test_a_full_broker_loses_nothing(
     start_a_worker: WorkerStarter, producer: Broker, valkey: ValkeyServer, billing_database: str
 ) -> None:
-    """It lets a worker pop a message and then refuses the note that it has; the message is put back later."""
-    worker = start_a_worker(CENTAVO_VISIBILITY_TIMEOUT_SECONDS="300")
+    """It lets a worker pop a message and then refuses the note that it has; the message is put back later.
+
+    What the worker had at hand can't be given back then, either: it comes back after the visibility timeout.
+    """
+    worker = start_a_worker(CENTAVO_VISIBILITY_TIMEOUT_SECONDS="2")
     with redis.Redis.from_url(valkey.url) as client:
         with wallets_locked(billing_database):
-            for _ in range(10):
-                producer.send(an_envelope(*[an_event("ana") for _ in range(5)]))
+            producer.send(*[an_envelope(*[an_event("ana") for _ in range(5)]) for _ in range(10)])
             await_condition(lambda: producer.unacknowledged == 4, 10, "the worker to have its hands full")
             client.config_set("maxmemory", "1")
         await_condition(lambda: has_noticed(worker), 10, "the worker to notice", log_file=worker.log_file)
