@@ -1,20 +1,19 @@
 """From rated events to movements: what each wallet and each period goes through. Pure arithmetic."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
 
+import msgspec
+
+from billing.events import Event
 from billing.money import ZERO
 from billing.periods import Period
 from billing.plans import Plan
 from billing.rating import Rated
-from centavo import UsageEvent
 
 
-@dataclass(slots=True)
-class Tally:
+class Tally(msgspec.Struct):
     """What a transaction adds to one period of one customer."""
 
     tenant_id: str
@@ -25,15 +24,14 @@ class Tally:
     events: int = 0
 
 
-@dataclass(slots=True)
-class Charge:
+class Charge(msgspec.Struct):
     """An event with what it costs, the wallet that pays (None: nothing to pay), and the tally it counts in.
 
     `customer_wallets` are all of the customer's (id, revision of the account that was read with it): together
     they are the customer's lock.
     """
 
-    event: UsageEvent
+    event: Event
     rated: Rated
     tally: Tally
     is_late: bool
@@ -41,7 +39,7 @@ class Charge:
     customer_wallets: tuple[tuple[int, int], ...]
 
 
-class Debit(NamedTuple):
+class Debit(msgspec.Struct):
     """What one charge takes from one wallet."""
 
     tenant_id: str
@@ -51,8 +49,7 @@ class Debit(NamedTuple):
     occurred_at: datetime
 
 
-@dataclass(slots=True)
-class Standing:
+class Standing(msgspec.Struct):
     """How a wallet stands while the debits of a transaction go through it."""
 
     balance: Decimal
@@ -88,10 +85,10 @@ def debit(debits: Iterable[Debit], wallets: dict[tuple[str, int], Standing]) -> 
     order events arrive. `wallets` stand as after it.
     """
     places = []
-    for tenant_id, wallet_id, cost, _, _ in debits:
-        wallet = wallets[tenant_id, wallet_id]
-        wallet.balance -= cost
-        wallet.spent += cost
+    for one in debits:
+        wallet = wallets[one.tenant_id, one.wallet_id]
+        wallet.balance -= one.cost
+        wallet.spent += one.cost
         wallet.last_seq += 1
         places.append((wallet.last_seq, wallet.balance))
     return places

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 
+from billing.events import Event
 from billing.money import written
-from centavo import UsageEvent
 
 FINGERPRINT_VERSION = 1
 FINGERPRINT_BYTES = 16
@@ -12,7 +12,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
 
-def fingerprint(event: UsageEvent) -> bytes:
+def fingerprint(event: Event) -> bytes:
     """16 bytes over what an event says was used: tenant, customer, items in any order, and when.
 
     Quantities are normalised (5, 5.0 and 5e0 are one), times are in UTC; metadata and context are left out,

@@ -7,10 +7,12 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
+import msgspec
+
+from billing.events import Event, Item
 from billing.money import ZERO, written
 from billing.plans import Plan
 from billing.prices import Price, PriceBook, cost_of
-from centavo import Item, UsageEvent
 
 TOKEN = "token"  # noqa: S105 - a unit, not a secret
 
@@ -41,7 +43,7 @@ class Parking(NamedTuple):
     detail: str
 
 
-class Line(NamedTuple):
+class Line(msgspec.Struct, frozen=True):
     """One item with what it costs; no price where the plan covers it."""
 
     item: Item
@@ -49,7 +51,7 @@ class Line(NamedTuple):
     cost: Decimal
 
 
-class Rated(NamedTuple):
+class Rated(msgspec.Struct, frozen=True):
     """What an event costs. `currency` is None when nothing is to be debited."""
 
     lines: tuple[Line, ...]
@@ -79,7 +81,7 @@ class Window:
     earliest: datetime
     latest: datetime
 
-    def implausible(self, event: UsageEvent) -> Parking | None:
+    def implausible(self, event: Event) -> Parking | None:
         """Why a person should look at this event before it is charged, if anything."""
         occurred_at = event.occurred_at
         if occurred_at > self.latest:
@@ -96,7 +98,7 @@ class Window:
         return None
 
 
-def rate(event: UsageEvent, plan: Plan, currencies: Collection[str], book: PriceBook) -> Rated | Parking:
+def rate(event: Event, plan: Plan, currencies: Collection[str], book: PriceBook) -> Rated | Parking:
     """What an event costs on a plan, for a customer who has wallets in `currencies`.
 
     Tokens on a plan with tiers are covered by fee and tiers and need no price. Every other item needs one,

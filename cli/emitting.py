@@ -13,7 +13,7 @@ from centavo import Producer
 from centavo.errors import BufferFull
 from cli.show import console, errors, plain
 from config.settings import settings
-from services.envelopes import read_event
+from services.envelopes import read_by_contract
 
 app = typer.Typer()
 
@@ -49,7 +49,7 @@ def _emit(lines: Iterable[bytes], producer: Producer) -> int:
         if not line.strip():
             continue
         try:
-            producer.emit(read_event(line))
+            producer.emit(read_by_contract(line))
         except EventMalformed as error:
             wrong += 1
             if wrong <= LINES_SHOWN_MAX:

@@ -7,6 +7,7 @@ that rates an event of that key dies. Production refuses the setting.
 
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 
 from billing.errors import CentavoError
@@ -37,8 +38,8 @@ def exhausted(point: str) -> None:
         raise MemoryError(point)
 
 
-def poisonous(key: str) -> None:
-    """Die if this is the event that a test has declared poison."""
+def poisonous(keys: Iterable[str]) -> None:
+    """Die if one of these events is what a test has declared poison."""
     armed = directory()
     if armed is None:
         return
@@ -46,7 +47,7 @@ def poisonous(key: str) -> None:
         poison = (armed / "poison.event").read_text()
     except FileNotFoundError:
         return
-    if key == poison.strip():
+    if poison.strip() in keys:
         _die()
 
 

@@ -7,7 +7,7 @@ dimensions, a flag for NULLs, the element's type, then length and bytes of each.
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -55,6 +55,9 @@ class MomentArray(_Array):
 
 def texts(values: Sequence[str | None]) -> TextArray:
     """A column of text; None is NULL."""
+    if _are_all_one(values):
+        value = values[0]
+        return TextArray(_repeated(_TEXT, None if value is None else value.encode(), len(values)))
     return TextArray(_packed(_TEXT, [None if value is None else value.encode() for value in values]))
 
 
@@ -88,10 +91,23 @@ def moments(values: Sequence[datetime]) -> MomentArray:
 
 def optional_moments(values: Sequence[datetime | None]) -> MomentArray:
     """A column of moments; None is NULL."""
-    pack = _BIGINT.pack
-    return MomentArray(
-        _packed(_TIMESTAMPTZ, [None if v is None else pack((v - _EPOCH) // _MICROSECOND) for v in values])
-    )
+    if _are_all_one(values):
+        return MomentArray(_repeated(_TIMESTAMPTZ, _as_moment(values[0]), len(values)))
+    return MomentArray(_packed(_TIMESTAMPTZ, [_as_moment(value) for value in values]))
+
+
+def _as_moment(value: datetime | None) -> bytes | None:
+    return None if value is None else _BIGINT.pack((value - _EPOCH) // _MICROSECOND)
+
+
+def _are_all_one(values: Sequence[object]) -> bool:
+    """Whether a column says the same in every row, as that of the tenant mostly does."""
+    return bool(values) and values.count(values[0]) == len(values)
+
+
+def _repeated(element: int, value: bytes | None, times: int) -> bytes:
+    one = _NULL if value is None else _length(len(value)) + value
+    return _HEAD.pack(1, value is None, element, times, 1) + one * times
 
 
 def _fixed(element: int, layout: str, size: int, values: Sequence[int]) -> bytes:
@@ -102,24 +118,17 @@ def _fixed(element: int, layout: str, size: int, values: Sequence[int]) -> bytes
     return _HEAD.pack(1, 0, element, len(values), 1) + struct.pack("!" + layout * len(values), *sized)
 
 
-def _packed(element: int, values: Iterable[Buffer | None]) -> bytes:
-    pieces: list[Any] = [b""]
-    append = pieces.append
-    has_null = 0
-    number = 0
-    for value in values:
-        number += 1
-        if value is None:
-            has_null = 1
-            append(_NULL)
-            continue
-        size = len(value)
-        append(_LENGTHS[size] if size < 1024 else _length(size))
-        append(value)
-    if not number:
+def _packed(element: int, values: Sequence[bytes | None]) -> bytes:
+    if not values:
         return _HEAD.pack(0, 0, element, 0, 1)[:12]
-    pieces[0] = _HEAD.pack(1, has_null, element, number, 1)
-    return b"".join(pieces)
+    pieces: list[bytes] = []
+    for value in values:
+        if value is None:
+            pieces.append(_NULL)
+        else:
+            size = len(value)
+            pieces += (_LENGTHS[size] if size < 1024 else _length(size), value)
+    return _HEAD.pack(1, None in values, element, len(values), 1) + b"".join(pieces)
 
 
 class _ArrayDumper(Dumper):

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple, Self, cast
 
 from billing.charging import Tally
-from db.arrays import BigintArray, MomentArray, TextArray, bigints, moments, texts
+from db.arrays import BigintArray, MomentArray, TextArray, bigints, optional_moments, texts
 from db.session import Connection
 
 
@@ -39,18 +39,16 @@ class Counts:
             len(tallies),
             texts([tally.tenant_id for tally in tallies]),
             texts([tally.customer_id for tally in tallies]),
-            moments([tally.period.starts_at for tally in tallies]),
+            optional_moments([tally.period.starts_at for tally in tallies]),
             bigints([tally.tokens for tally in tallies]),
             bigints([tally.events for tally in tallies]),
         )
 
 
 class PeriodTotals(NamedTuple):
-    """A period's counters after the addition."""
+    """A period's counters after the addition; `number` is its place, from 1, among those that were counted."""
 
-    tenant_id: str
-    customer_id: str
-    starts_at: datetime
+    number: int
     tokens: int
     tiers_reached: int
 
@@ -66,11 +64,11 @@ ON CONFLICT (tenant_id, customer_id, starts_at) DO NOTHING
 _COUNT = """
 UPDATE periods p
 SET tokens = p.tokens + d.tokens, events = p.events + d.events
-FROM unnest(%b::text[], %b::text[], %b::timestamptz[], %b::bigint[], %b::bigint[])
-    AS d(tenant_id, customer_id, starts_at, tokens, events)
+FROM unnest(%b::text[], %b::text[], %b::timestamptz[], %b::bigint[], %b::bigint[]) WITH ORDINALITY
+    AS d(tenant_id, customer_id, starts_at, tokens, events, number)
 WHERE p.tenant_id = d.tenant_id AND p.customer_id = d.customer_id AND p.starts_at = d.starts_at
     AND p.closed_at IS NULL
-RETURNING p.tenant_id, p.customer_id, p.starts_at, p.tokens, p.tiers_reached
+RETURNING d.number, p.tokens, p.tiers_reached
 """
 
 _REACHED = """

@@ -109,10 +109,9 @@ def transaction() -> Iterator[Connection]:
                 yield connection
                 pooled.connection.commit()
             except BaseException:
-                if connection.closed or connection.pgconn.transaction_status != psycopg.pq.TransactionStatus.INTRANS:
-                    _roll_back(connection)
-                else:
-                    connection.rollback()
+                if not _is_rolled_back(connection):
+                    # The pool must not try it again: it would report an outage where someone said stop.
+                    pooled.invalidate()
                 raise
     except _AGAIN:
         raise
@@ -147,12 +146,13 @@ def _once(work: Callable[[Connection], T]) -> T:
         return work(connection)
 
 
-def _roll_back(connection: Connection) -> None:
-    if not connection.closed:
-        try:
-            connection.rollback()
-        except psycopg.Error:
-            connection.close()
+def _is_rolled_back(connection: Connection) -> bool:
+    """Whether it can be used again: not when it broke, nor when a signal ended a statement half-way."""
+    try:
+        connection.rollback()
+    except psycopg.Error:
+        connection.close()
+    return not connection.closed
 
 
 def _drop_connections() -> None:

@@ -9,6 +9,9 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
+import msgspec
+from msgspec.structs import astuple
+
 from db.arrays import bigints, booleans, byteas, moments, numerics, optional_moments, texts
 from db.session import Connection
 
@@ -53,7 +56,7 @@ class PeriodRow(NamedTuple):
     is_closed: bool
 
 
-class EventRow(NamedTuple):
+class EventRow(msgspec.Struct):
     """One row of `usage_events`, apart from what all rows of a transaction share."""
 
     tenant_id: str
@@ -97,6 +100,7 @@ JOIN periods p ON p.tenant_id = asked.tenant_id AND p.customer_id = asked.custom
 WHERE p.starts_at > %b
 """
 
+_COLUMNS = (*EventRow.__struct_fields__, *CONTEXT_COLUMNS)
 _OPTIONAL = ("currency", "metadata", "park_reason", "park_detail", *CONTEXT_COLUMNS)
 _CASTS = {"cost": "numeric", "items": "jsonb", "metadata": "jsonb"}
 _TYPES = {
@@ -191,19 +195,17 @@ def insert_if_new(
     `contexts` holds the values of `CONTEXT_COLUMNS` per row. Guarded by the primary key: a second insert of
     the same key waits for the first to commit, and then is none.
     """
-    names = (*EventRow._fields, *CONTEXT_COLUMNS)
-    values = (*zip(*rows, strict=True), *zip(*contexts, strict=True))
+    columns = (*zip(*map(astuple, rows), strict=True), *zip(*contexts, strict=True))
     arrays = {
         name: _AS_ARRAY.get(name, texts)(column)
-        for name, column in zip(names, values, strict=True)
-        if name not in _OPTIONAL or any(value is not None for value in column)
+        for name, column in zip(_COLUMNS, columns, strict=True)
+        if name not in _OPTIONAL or column.count(None) < len(column)
     }
     said = {"now": now, "fingerprint_version": fingerprint_version}
     returned = connection.execute(_insert_statement(tuple(arrays)), arrays | said, binary=True)
     if returned.rowcount == len(rows):
         return set()
-    inserted = set(returned.fetchall())
-    return {row[:2] for row in rows if row[:2] not in inserted}
+    return {(row.tenant_id, row.key) for row in rows} - set(cast("list[tuple[str, str]]", returned.fetchall()))
 
 
 def known(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], KnownEvent]:

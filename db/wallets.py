@@ -7,6 +7,8 @@ from decimal import Decimal
 from typing import Any, NamedTuple, Self, cast
 from uuid import UUID
 
+from msgspec.structs import astuple
+
 from billing.charging import Debit, Standing
 from db.arrays import BigintArray, MomentArray, TextArray, bigints, moments, numerics, texts
 from db.session import Connection, Stale
@@ -37,7 +39,7 @@ class UsageEntries:
 
     @classmethod
     def of(cls, debits: Sequence[Debit]) -> Self:
-        tenant_ids, wallet_ids, costs, event_keys, occurred_at = zip(*debits, strict=True)
+        tenant_ids, wallet_ids, costs, event_keys, occurred_at = zip(*map(astuple, debits), strict=True)
         return cls(texts(tenant_ids), bigints(wallet_ids), numerics(costs), texts(event_keys), moments(occurred_at))
 
 
@@ -63,13 +65,13 @@ _WALLET_COLUMNS = (
     "w.tenant_id, w.wallet_id, w.customer_id, w.currency, w.balance, w.reserved, w.last_seq, w.account_revision"
 )
 
-_LOCK = f"""
-SELECT {_WALLET_COLUMNS}
+_LOCK = """
+SELECT w.balance, w.last_seq, w.account_revision
 FROM unnest(%b::text[], %b::bigint[]) AS asked(tenant_id, wallet_id)
 JOIN wallets w ON w.tenant_id = asked.tenant_id AND w.wallet_id = asked.wallet_id
 ORDER BY w.tenant_id, w.wallet_id
 FOR NO KEY UPDATE OF w
-"""  # noqa: S608 - column names of ours, no input
+"""
 
 _LOCK_OF_CUSTOMER = f"""
 SELECT {_WALLET_COLUMNS} FROM wallets w
@@ -115,11 +117,14 @@ WHERE e.tenant_id = %s AND e.idempotency_key = %s
 """
 
 
-def lock(connection: Connection, wallet_keys: Sequence[tuple[str, int]]) -> list[WalletRow]:
-    """The wallets of these (tenant, wallet), locked FOR NO KEY UPDATE in the order of the primary key."""
+def lock(connection: Connection, wallet_keys: Sequence[tuple[str, int]]) -> list[tuple[Decimal, int, int]]:
+    """Lock these (tenant, wallet) FOR NO KEY UPDATE: (balance, last seq, revision of the account) of each.
+
+    The keys are in the order of the primary key, and so are the answers; a wallet is never removed.
+    """
     tenant_ids, wallet_ids = zip(*wallet_keys, strict=True)
     rows = connection.execute(_LOCK, (texts(tenant_ids), bigints(wallet_ids)), binary=True)
-    return [WalletRow._make(cast("Any", row)) for row in rows.fetchall()]
+    return cast("list[tuple[Decimal, int, int]]", rows.fetchall())
 
 
 def lock_of_customer(connection: Connection, tenant_id: str, customer_id: str) -> list[WalletRow]:

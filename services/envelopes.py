@@ -5,25 +5,27 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from billing.errors import EnvelopeMalformed, EventMalformed
+from billing.events import Event
 from billing.rating import ParkReason
 from centavo import UsageEvent
+from services import common_form
 from services.showing import VALUE_CHARACTERS_MAX, readable, shown
 from services.splitting import split_envelope
 
 ERRORS_SHOWN = 5
 
 
-class Received(NamedTuple):
+class Received(msgspec.Struct, frozen=True):
     """A well-formed event, with the bytes it came as."""
 
-    event: UsageEvent
+    event: Event
     raw: bytes
 
 
@@ -76,8 +78,13 @@ def read_events(pieces: Iterable[bytes]) -> Opened:
     return Opened(received, unusable)
 
 
-def read_event(raw: bytes) -> UsageEvent:
+def read_event(raw: bytes) -> Event:
     """The event that these bytes describe. Raises `EventMalformed`, which says what is wrong with each field."""
+    return common_form.read(raw) or read_by_contract(raw)
+
+
+def read_by_contract(raw: bytes) -> UsageEvent:
+    """The same by the SDK's own model: it reads every spelling, and explains what it refuses."""
     try:
         fields = _fields.decode(raw)
     except ArithmeticError as error:

@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
+from msgspec.structs import replace
+
 from billing.charging import Charge
 from billing.money import ZERO
 from billing.prices import cost_of
@@ -49,9 +51,9 @@ def _rate_again(charge: Charge, before: dict[Climb, Decimal]) -> None:
             continue
         assert line.price is not None
         key = _climb_of(charge, line)
-        lines.append(line._replace(cost=cost_of(line.price, line.item.quantity, before[key])))
+        lines.append(replace(line, cost=cost_of(line.price, line.item.quantity, before[key])))
         before[key] += line.item.quantity
-    charge.rated = charge.rated._replace(lines=tuple(lines), cost=total(lines))
+    charge.rated = replace(charge.rated, lines=tuple(lines), cost=total(lines))
 
 
 def _write(connection: Connection, climbing: Sequence[Charge]) -> None:

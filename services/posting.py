@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from billing.charging import Charge, Standing, Tally, count, debit, debits_of
 from billing.payments import PaymentKind, payment_id
-from billing.plans import Plan
 from billing.tiers import tiers_owed
 from db import payments as payment_rows
 from db import periods as period_rows
@@ -58,7 +57,7 @@ def post(connection: Connection, charges: Sequence[Charge], now: datetime) -> Po
     return Posted(_fall_due(connection, tallies, totals, now), locked_at)
 
 
-def lock_wallets(connection: Connection, charges: Iterable[Charge]) -> dict[tuple[str, int], Standing]:
+def lock_wallets(connection: Connection, charges: Sequence[Charge]) -> dict[tuple[str, int], Standing]:
     """Lock every wallet of the customers who are charged, in order; how they stand.
 
     Raises `Stale` when what was read of a customer before the lock no longer holds.
@@ -66,14 +65,14 @@ def lock_wallets(connection: Connection, charges: Iterable[Charge]) -> dict[tupl
     read = {(c.event.tenant_id, wallet_id): revision for c in charges for wallet_id, revision in c.customer_wallets}
     if not read:
         return {}
-    locked = wallet_rows.lock(connection, sorted(read))
-    stale = {
-        (row.tenant_id, row.customer_id) for row in locked if row.account_revision != read[row.tenant_id, row.wallet_id]
-    }
-    if stale:
-        accounts.forget(stale)
-        raise Stale
-    return {(row.tenant_id, row.wallet_id): Standing(row.balance, row.last_seq) for row in locked}
+    keys = sorted(read)
+    standing = {}
+    for key, (balance, last_seq, revision) in zip(keys, wallet_rows.lock(connection, keys), strict=True):
+        if revision != read[key]:
+            accounts.forget((c.event.tenant_id, c.event.customer_id) for c in charges)
+            raise Stale
+        standing[key] = Standing(balance, last_seq)
+    return standing
 
 
 def _begin_periods(connection: Connection, tallies: Iterable[Tally]) -> None:
@@ -87,33 +86,34 @@ def _begin_periods(connection: Connection, tallies: Iterable[Tally]) -> None:
         accounts.forget((period.tenant_id, period.customer_id) for period in new)
 
 
-def _fall_due(connection: Connection, tallies: Iterable[Tally], totals: Iterable[PeriodTotals], now: datetime) -> int:
+def _fall_due(connection: Connection, tallies: Sequence[Tally], totals: Iterable[PeriodTotals], now: datetime) -> int:
     """One payment for each tier that has begun and has none; the row says how many have."""
-    plans = {(t.tenant_id, t.customer_id, t.period.starts_at): t.plan for t in tallies if t.plan.has_tiers}
     owed: list[NewPayment] = []
     reached = []
     for total in totals:
-        plan = plans.get(total[:3])
-        tiers = tiers_owed(total.tokens, plan) if plan else 0
-        if plan and tiers > total.tiers_reached:
-            reached.append((*total[:3], tiers))
-            owed += [_tier_payment(connection, total, plan, tier) for tier in range(total.tiers_reached + 1, tiers + 1)]
+        tally = tallies[total.number - 1]
+        if not tally.plan.has_tiers:
+            continue
+        tiers = tiers_owed(total.tokens, tally.plan)
+        if tiers > total.tiers_reached:
+            reached.append((tally.tenant_id, tally.customer_id, tally.period.starts_at, tiers))
+            owed += [_tier_payment(connection, tally, tier) for tier in range(total.tiers_reached + 1, tiers + 1)]
     if not owed:
         return 0
     period_rows.reach(connection, reached)
     return payment_rows.fall_due(connection, owed, now)
 
 
-def _tier_payment(connection: Connection, period: PeriodTotals, plan: Plan, tier: int) -> NewPayment:
-    natural = (period.tenant_id, period.customer_id, period.starts_at, PaymentKind.TIER, tier, 0)
+def _tier_payment(connection: Connection, tally: Tally, tier: int) -> NewPayment:
+    natural = (tally.tenant_id, tally.customer_id, tally.period.starts_at, PaymentKind.TIER, tier, 0)
     return NewPayment(
-        period.tenant_id,
+        tally.tenant_id,
         payment_id(catalogue.installation(connection), *natural),
-        period.customer_id,
-        period.starts_at,
+        tally.customer_id,
+        tally.period.starts_at,
         PaymentKind.TIER.value,
         tier,
         0,
-        plan.tier_fee_minor,
-        plan.payment_currency,
+        tally.plan.tier_fee_minor,
+        tally.plan.payment_currency,
     )

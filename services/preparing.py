@@ -6,19 +6,18 @@ Nothing here holds a lock; all rules are pure and live in `billing`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from functools import lru_cache
-from operator import itemgetter
+from operator import attrgetter
 
 import msgspec
 
 from billing.charging import Charge, Tally
+from billing.events import Event
 from billing.fingerprints import fingerprint
 from billing.money import ZERO, written
 from billing.periods import Period, place
-from billing.prices import Price, PriceBook
+from billing.prices import PriceBook
 from billing.rating import Bounds, Line, Parking, ParkReason, Window, rate
-from centavo import Item, UsageEvent
 from config import faults
 from db import customers as customer_rows
 from db import usage as usage_rows
@@ -28,7 +27,7 @@ from services import accounts, catalogue
 from services.accounts import Account
 from services.envelopes import Received, Unusable
 
-_context_of = itemgetter(*usage_rows.CONTEXT_COLUMNS)
+_context_of = attrgetter(*usage_rows.CONTEXT_COLUMNS)
 _encode = msgspec.json.Encoder().encode
 # Fractions were read as Decimal; in what the producer said they are numbers.
 _encode_as_said = msgspec.json.Encoder(decimal_format="number").encode
@@ -43,14 +42,20 @@ class Tab:
     tallies: dict[datetime, Tally] = field(default_factory=dict)
 
 
+class First(msgspec.Struct):
+    """The first event under its key in this transaction, and what it says."""
+
+    received: Received
+    fingerprint: bytes
+
+
 @dataclass(slots=True)
 class Prepared:
     """A transaction's worth of events, ready to be inserted."""
 
     rows: list[EventRow] = field(default_factory=list)
     contexts: list[tuple[str | None, ...]] = field(default_factory=list)
-    sources: dict[tuple[str, str], Received] = field(default_factory=dict)
-    fingerprints: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    firsts: dict[tuple[str, str], First] = field(default_factory=dict)
     charges: list[Charge] = field(default_factory=list)
     unusable: list[Unusable] = field(default_factory=list)
     duplicates: int = 0
@@ -87,26 +92,29 @@ def _prepared(connection: Connection, received: Sequence[Received], now: datetim
     prepared = Prepared()
     tabs = {identity: Tab(account, account.periods) for identity, account in rules.known.items()}
     strangers: list[Received] = []
+    faults.poisonous(one.event.key for one in received)
     for one in received:
-        if not _is_first(one, prepared):
+        event = one.event
+        digest = fingerprint(event)
+        if not _is_first(one, digest, prepared):
             continue
-        tab = tabs.get((one.event.tenant_id, one.event.customer_id))
+        tab = tabs.get((event.tenant_id, event.customer_id))
         if tab is None:
             strangers.append(one)
             continue
-        faults.poisonous(one.event.key)
-        parking = rules.window.implausible(one.event) if rules.window else None
-        charged = parking or _charge(one.event, tab, rules.book, now)
+        parking = rules.window.implausible(event) if rules.window else None
+        charged = parking or _charge(event, tab, rules.book, now)
         if isinstance(charged, Parking):
-            _add_parked(prepared, one, charged)
+            _add(prepared, event, parked_row(event, charged, digest))
         else:
-            _add_charge(prepared, one, charged)
+            _add(prepared, event, _charged_row(charged, digest))
+            prepared.charges.append(charged)
     if strangers:
         prepared.unusable += _unknown(connection, strangers)
     return prepared
 
 
-def _charge(event: UsageEvent, tab: Tab, book: PriceBook, now: datetime) -> Charge | Parking:
+def _charge(event: Event, tab: Tab, book: PriceBook, now: datetime) -> Charge | Parking:
     """An event, rated on the plan of the period that it counts in."""
     account = tab.account
     period, is_late = place(event.occurred_at, tab.periods, now, account.time_zone, account.plan_key)
@@ -125,13 +133,14 @@ def _charge(event: UsageEvent, tab: Tab, book: PriceBook, now: datetime) -> Char
 
 def items_as_json(lines: Sequence[Line]) -> str:
     """The lines of an event as they are kept: each item with its price and cost."""
-    return "[" + ",".join([_line_as_json(*line) for line in lines]) + "]"
+    return f"[{','.join([_line_as_json(line) for line in lines])}]"
 
 
-def _line_as_json(item: Item, price: Price | None, cost: Decimal) -> str:
+def _line_as_json(line: Line) -> str:
+    item, price = line.item, line.price
     product = _product_as_json(item.category, item.provider, item.model, item.unit)
     price_id = price.price_id if price else "null"
-    return f'{product},"quantity":"{written(item.quantity)}","price_id":{price_id},"cost":"{written(cost)}"}}'
+    return f'{product},"quantity":"{written(item.quantity)}","price_id":{price_id},"cost":"{written(line.cost)}"}}'
 
 
 @lru_cache(maxsize=4096)
@@ -141,15 +150,13 @@ def _product_as_json(category: str, provider: str, model: str, unit: str) -> str
     return _encode(product).decode().removesuffix("}")
 
 
-def _is_first(one: Received, prepared: Prepared) -> bool:
+def _is_first(one: Received, digest: bytes, prepared: Prepared) -> bool:
     """Whether this key is new to the transaction; a second one is a duplicate, or a conflict that is kept."""
-    identity = (one.event.tenant_id, one.event.key)
-    digest = fingerprint(one.event)
-    before = prepared.fingerprints.setdefault(identity, digest)
-    if identity not in prepared.sources:
-        prepared.sources[identity] = one
+    new = First(one, digest)
+    first = prepared.firsts.setdefault((one.event.tenant_id, one.event.key), new)
+    if first is new:
         return True
-    if before == digest:
+    if first.fingerprint == digest:
         prepared.duplicates += 1
     else:
         add_conflict(prepared, one)
@@ -179,9 +186,9 @@ def _unknown(connection: Connection, strangers: Sequence[Received]) -> list[Unus
     ]
 
 
-def _add_charge(prepared: Prepared, one: Received, charge: Charge) -> None:
-    event, rated = one.event, charge.rated
-    row = EventRow(
+def _charged_row(charge: Charge, digest: bytes) -> EventRow:
+    event, rated = charge.event, charge.rated
+    return EventRow(
         event.tenant_id,
         event.key,
         event.customer_id,
@@ -193,22 +200,15 @@ def _add_charge(prepared: Prepared, one: Received, charge: Charge) -> None:
         rated.cost,
         rated.currency,
         items_as_json(rated.lines),
-        prepared.fingerprints[event.tenant_id, event.key],
-        _metadata(one),
+        digest,
+        _metadata(event),
         None,
         None,
     )
-    _add(prepared, one, row)
-    prepared.charges.append(charge)
 
 
-def _add_parked(prepared: Prepared, one: Received, parking: Parking) -> None:
-    _add(prepared, one, parked_row(one, parking, prepared.fingerprints[one.event.tenant_id, one.event.key]))
-
-
-def parked_row(one: Received, parking: Parking, digest: bytes) -> EventRow:
+def parked_row(event: Event, parking: Parking, digest: bytes) -> EventRow:
     """The row of an event that waits: it owns its key, and has no cost yet."""
-    event = one.event
     lines = [Line(item, None, ZERO) for item in event.items]
     return EventRow(
         event.tenant_id,
@@ -223,23 +223,22 @@ def parked_row(one: Received, parking: Parking, digest: bytes) -> EventRow:
         None,
         items_as_json(lines),
         digest,
-        _metadata(one),
+        _metadata(event),
         parking.reason,
         parking.detail,
     )
 
 
-def context_of(one: Received) -> tuple[str | None, ...]:
+def context_of(event: Event) -> tuple[str | None, ...]:
     """The optional facts of an event, in the order of `CONTEXT_COLUMNS`."""
-    context: tuple[str | None, ...] = _context_of(one.event.__dict__)
+    context: tuple[str | None, ...] = _context_of(event)
     return context
 
 
-def _add(prepared: Prepared, one: Received, row: EventRow) -> None:
+def _add(prepared: Prepared, event: Event, row: EventRow) -> None:
     prepared.rows.append(row)
-    prepared.contexts.append(context_of(one))
+    prepared.contexts.append(context_of(event))
 
 
-def _metadata(one: Received) -> str | None:
-    metadata = one.event.metadata
-    return None if metadata is None else _encode_as_said(metadata).decode()
+def _metadata(event: Event) -> str | None:
+    return None if event.metadata is None else _encode_as_said(event.metadata).decode()

@@ -144,8 +144,8 @@ def _park(piece: bytes, parking: Parking, now: datetime) -> Outcome:
         return _park_bytes(piece, parking, now)
 
     def as_event(connection: Connection) -> int:
-        row = parked_row(one, parking, fingerprint(one.event))
-        if not usage_rows.insert_if_new(connection, [row], [context_of(one)], FINGERPRINT_VERSION, now):
+        row = parked_row(one.event, parking, fingerprint(one.event))
+        if not usage_rows.insert_if_new(connection, [row], [context_of(one.event)], FINGERPRINT_VERSION, now):
             return 1
         known = usage_rows.known(connection, [(row.tenant_id, row.key)])[row.tenant_id, row.key]
         return 0 if known.fingerprint == row.fingerprint else as_input(connection)

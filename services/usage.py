@@ -88,7 +88,7 @@ class _Recording:
             charges = [c for c in charges if (c.event.tenant_id, c.event.key) not in known]
         payments_due, self.locked_at = post(connection, charges, self.now) if charges else NOTHING_POSTED
 
-        parked = sum(1 for row in prepared.rows if row.status == "parked" and row[:2] not in known)
+        parked = sum(1 for row in prepared.rows if row.status == "parked" and (row.tenant_id, row.key) not in known)
         parked += park_inputs(connection, prepared.unusable, self.now)
         faults.reached("usage.before_commit")
         return Outcome(
@@ -112,10 +112,11 @@ class _Recording:
         known = usage_rows.insert_if_new(connection, prepared.rows, prepared.contexts, FINGERPRINT_VERSION, self.now)
         recorded = usage_rows.known(connection, sorted(known)) if known else {}
         for identity, event in recorded.items():
-            if event.fingerprint == prepared.fingerprints[identity]:
+            first = prepared.firsts[identity]
+            if event.fingerprint == first.fingerprint:
                 prepared.duplicates += 1
             else:
-                add_conflict(prepared, prepared.sources[identity])
+                add_conflict(prepared, first.received)
         return known
 
 

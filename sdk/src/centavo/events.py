@@ -31,8 +31,13 @@ ITEMS_MAX = 64
 METADATA_BYTES_MAX = 16 * 1024
 QUANTITY_DIGITS_MAX = 30
 QUANTITY_PLACES_MAX = 12
-_WHOLE_DIGITS_MAX = QUANTITY_DIGITS_MAX - QUANTITY_PLACES_MAX
-_WHOLE_MAX = 10**_WHOLE_DIGITS_MAX
+WHOLE_DIGITS_MAX = QUANTITY_DIGITS_MAX - QUANTITY_PLACES_MAX
+NAME_CHARACTERS_MAX = 64
+MODEL_CHARACTERS_MAX = 128
+IDENTIFIER_CHARACTERS_MAX = 128
+KEY_CHARACTERS_MAX = 255
+TEXT_CHARACTERS_MAX = 255
+_WHOLE_MAX = 10**WHOLE_DIGITS_MAX
 
 _MESSAGE_NAMESPACE = uuid.UUID("6d3f0c0e-6f0a-5f6e-9a64-0c5e2f1f7a11")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d+)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
@@ -49,7 +54,7 @@ def _exact_number(value: object, bounded: ValidatorFunctionWrapHandler) -> Decim
     if type(value) is int and 0 <= value < _WHOLE_MAX:
         return Decimal(value)
     if isinstance(value, str):
-        if len(value) <= _WHOLE_DIGITS_MAX and value.isdigit() and value.isascii():
+        if len(value) <= WHOLE_DIGITS_MAX and value.isdigit() and value.isascii():
             return Decimal(value)
         if not _NUMBER.fullmatch(value):
             raise PydanticCustomError("quantity", "a quantity is a plain decimal number such as 45.5")
@@ -109,11 +114,11 @@ def _text(longest: int) -> Any:
     return Field(min_length=1, max_length=longest, pattern=_NO_NUL)
 
 
-Name = Annotated[str, _text(64)]
-Model = Annotated[str, _text(128)]
-Identifier = Annotated[str, _text(128)]
-Key = Annotated[str, _text(255)]
-Text = Annotated[str, _text(255)]
+Name = Annotated[str, _text(NAME_CHARACTERS_MAX)]
+Model = Annotated[str, _text(MODEL_CHARACTERS_MAX)]
+Identifier = Annotated[str, _text(IDENTIFIER_CHARACTERS_MAX)]
+Key = Annotated[str, _text(KEY_CHARACTERS_MAX)]
+Text = Annotated[str, _text(TEXT_CHARACTERS_MAX)]
 Quantity = Annotated[
     Decimal,
     Field(ge=0, max_digits=QUANTITY_DIGITS_MAX, decimal_places=QUANTITY_PLACES_MAX, allow_inf_nan=False),
@@ -149,7 +154,7 @@ class UsageEvent(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tenant_id: Annotated[str, _text(64)]
+    tenant_id: Name
     customer_id: Identifier
     key: Key = Field(default_factory=lambda: str(uuid7()))
     occurred_at: Moment = Field(default_factory=lambda: datetime.now(UTC))

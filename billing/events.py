@@ -1,0 +1,42 @@
+"""What the rules ask of a usage event.
+
+Two classes answer: the SDK's `centavo.UsageEvent`, which is the contract, and `services.common_form.Event`, which
+the worker reads nearly all events into, because that takes a fifth of the time.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Protocol
+
+
+class Item(Protocol):
+    """So much of a unit, of a model of a provider."""
+
+    @property
+    def category(self) -> str: ...
+    @property
+    def provider(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def quantity(self) -> Decimal: ...
+
+
+class Event(Protocol):
+    """What was used, by whom, and when, in UTC. Its bounds have been checked."""
+
+    @property
+    def tenant_id(self) -> str: ...
+    @property
+    def customer_id(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def occurred_at(self) -> datetime: ...
+    @property
+    def items(self) -> Sequence[Item]: ...
+    @property
+    def metadata(self) -> dict[str, Any] | None: ...
