@@ -53,6 +53,14 @@ _AWAY = (
     errors.InsufficientPrivilege,
 )
 
+# One for the life of the process: each holds itself in a cycle, and one per transaction is memory that comes back late.
+_retrying = Retrying(
+    retry=retry_if_exception_type(_AGAIN),
+    stop=stop_after_attempt(TRIES),
+    wait=wait_random_exponential(multiplier=0.02, max=1),
+    reraise=True,
+)
+
 
 @lru_cache(maxsize=1)
 def engine() -> Engine:
@@ -128,14 +136,8 @@ def in_transaction(work: Callable[[Connection], T]) -> T:
 
     Raises `DatabaseUnavailable` when it still can't: the caller waits, as for any other outage.
     """
-    retrying = Retrying(
-        retry=retry_if_exception_type(_AGAIN),
-        stop=stop_after_attempt(TRIES),
-        wait=wait_random_exponential(multiplier=0.02, max=1),
-        reraise=True,
-    )
     try:
-        result: T = retrying(_once, work)
+        result: T = _retrying(_once, work)
     except _AGAIN as error:
         raise DatabaseUnavailable(f"gave up after {TRIES} tries: {_said(error)}") from error
     return result

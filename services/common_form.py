@@ -5,6 +5,7 @@ not (a rarer spelling, a bound that is broken) is left to it, to read or to expl
 two together.
 """
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from centavo.events import (
     METADATA_BYTES_MAX,
     MODEL_CHARACTERS_MAX,
     NAME_CHARACTERS_MAX,
+    QUANTITY_PLACES_MAX,
     TEXT_CHARACTERS_MAX,
     WHOLE_DIGITS_MAX,
 )
@@ -31,6 +33,9 @@ _Text = Annotated[str, Meta(min_length=1, max_length=TEXT_CHARACTERS_MAX)]
 
 #: Metadata that is written anew can take more bytes than it came in, but never four times as many.
 _BYTES_MAX = METADATA_BYTES_MAX // 4
+#: The contract refuses metadata that is nested deeper than 255.
+_BRACKETS_MAX = 200
+_FRACTION = re.compile(rf"\d+\.\d{{1,{QUANTITY_PLACES_MAX}}}", re.ASCII)
 _NUL = b"\\u0000"
 _DATE_CHARACTERS = len("2026-11-20")
 _TIME_CHARACTERS_MIN = len("2026-11-20T15:04Z")
@@ -111,12 +116,14 @@ def read(raw: bytes) -> Event | None:
         occurred_at = datetime.fromisoformat(said.occurred_at)
     except (msgspec.DecodeError, ValueError, ArithmeticError, RecursionError):
         return None
+    if said.metadata and raw.count(b"[") + raw.count(b"{") > _BRACKETS_MAX:
+        return None
     if occurred_at.tzinfo is not UTC or said.occurred_at[_DATE_CHARACTERS] != "T":
         return None
     items = []
     for item in said.items:
         quantity = item.quantity
-        if not (quantity.isdigit() and quantity.isascii()):
+        if not (quantity.isdigit() and quantity.isascii()) and not _FRACTION.fullmatch(quantity):
             return None
         items.append(Item(item.category, item.provider, item.model, item.unit, Decimal(quantity)))
     return Event(

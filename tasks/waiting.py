@@ -24,13 +24,7 @@ LOOK_SECONDS = 0.1
 
 def until_available(work: Callable[[], T]) -> T:
     """Do `work`; while something it needs is away, wait and do it again. Raises `Stopping` on shutdown."""
-    retrying = Retrying(
-        retry=retry_if_exception_type(Unavailable),
-        wait=wait_exponential_jitter(initial=0.1, max=LONGEST_WAIT_SECONDS),
-        sleep=_sleep,
-        before_sleep=_say,
-    )
-    result: T = retrying(work)
+    result: T = _retrying(work)
     return result
 
 
@@ -51,3 +45,12 @@ def _sleep(seconds: float) -> None:
 def _say(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     log.warning("waiting", attempt=state.attempt_number, error=str(error))
+
+
+# One for the life of the process: each holds itself in a cycle, and one per message is memory that comes back late.
+_retrying = Retrying(
+    retry=retry_if_exception_type(Unavailable),
+    wait=wait_exponential_jitter(initial=0.1, max=LONGEST_WAIT_SECONDS),
+    sleep=_sleep,
+    before_sleep=_say,
+)

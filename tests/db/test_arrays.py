@@ -44,6 +44,18 @@ def test_texts(asked: psycopg.Connection, values: list[str | None]) -> None:
 
 
 @settings(max_examples=50)
+@given(value=st.none() | text | long_text, times=st.integers(1, 1100))
+def test_a_text_that_is_the_same_in_every_row(asked: psycopg.Connection, value: str | None, times: int) -> None:
+    assert echoed(asked, arrays.texts([value] * times), "text[]") == [value] * times
+
+
+@settings(max_examples=20)
+@given(value=st.none() | moments, times=st.integers(1, 100))
+def test_a_moment_that_is_the_same_in_every_row(asked: psycopg.Connection, value: datetime | None, times: int) -> None:
+    assert echoed(asked, arrays.optional_moments([value] * times), "timestamptz[]") == [value] * times
+
+
+@settings(max_examples=50)
 @given(values=st.lists(st.binary(max_size=2000), max_size=10))
 def test_bytes(asked: psycopg.Connection, values: list[bytes]) -> None:
     assert echoed(asked, arrays.byteas(values), "bytea[]") == values
