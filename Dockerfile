@@ -12,9 +12,11 @@ COPY payments/ payments/
 COPY services/ services/
 COPY tasks/ tasks/
 COPY worker/ worker/
+COPY api/ api/
 COPY cli/ cli/
 COPY sandbox/ sandbox/
 COPY bench/ bench/
+COPY chaos/ chaos/
 # Both in one go: `centavo` is then what lies in sdk/, never what an index has under that name.
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/centavo/bin/python --disable-pip-version-check --no-input \

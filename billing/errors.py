@@ -86,6 +86,12 @@ class WalletNotFound(NotFound):
     code = "unknown_wallet"
 
 
+class PaymentNotFound(NotFound):
+    """There is no such payment."""
+
+    code = "unknown_payment"
+
+
 class ParkedNotFound(NotFound):
     """Nothing is parked under this id; `centavo parked list` shows what is."""
 
@@ -124,10 +130,6 @@ class EnvelopeBusy(Unavailable):
 
 class BrokerUnavailable(Unavailable):
     """The message broker can't be reached."""
-
-
-class CollectingUnavailable(Unavailable):
-    """Stripe can't be reached, or its answer is unknown."""
 
 
 class Stopping(CentavoError):

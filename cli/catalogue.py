@@ -12,6 +12,7 @@ from billing.money import in_minor_units, written
 from billing.prices import EVERYBODY, Price
 from cli.show import NOTHING, AsJson, a_table, as_json, console, plain
 from config import clock
+from services import cards
 from services import customers as customer_service
 from services import prices as price_service
 from services import tenants as tenant_service
@@ -127,7 +128,7 @@ def create_customer(
     new = customer_service.NewCustomer(tenant_id, customer_id, plan, time_zone, tuple(currency or ()))
     created = customer_service.create_customers([new], clock.now())
     if card:
-        customer_service.attach_card(tenant_id, customer_id, card, gateway())
+        cards.attach(tenant_id, customer_id, card, gateway(), clock.now())
     console.print(f"customer {plain(customer_id)} {'created' if created else 'was there already'}")
 
 

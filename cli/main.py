@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from billing.errors import CentavoError, DatabaseUnavailable, Unavailable
 from centavo.errors import CentavoError as ProducerError
-from cli import catalogue, emitting, operate, parked, processes
+from cli import api, cards, catalogue, emitting, operate, parked, payments, processes
 from cli.show import hidden
 from config import logging
 from config.settings import Settings, settings
@@ -23,14 +23,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 try:
-    from cli import sandbox
+    from cli import double, sandbox
 except ModuleNotFoundError as missing:
     # The image of a deployment has no servers in it: there is no `up`, `down` or `demo` then.
     if missing.name not in SANDBOX_NEEDS:
         raise
 else:
     app.add_typer(sandbox.app)
-for group in (processes.app, operate.app, emitting.app):
+    app.add_typer(double.app)
+for group in (processes.app, api.app, operate.app, emitting.app):
     app.add_typer(group)
 for name, commands in {
     "parked": parked.app,
@@ -39,6 +40,9 @@ for name, commands in {
     "prices": catalogue.prices,
     "customers": catalogue.customers,
     "credits": catalogue.credits_,
+    "cards": cards.app,
+    "payments": payments.payments,
+    "alerts": payments.alerts,
 }.items():
     app.add_typer(commands, name=name)
 

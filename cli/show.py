@@ -104,6 +104,7 @@ def _secrets() -> Iterator[str]:
         value: SecretStr | None = getattr(settings(), name)
         if value is not None:
             yield from _secrets_in(value.get_secret_value())
+    yield from (secret for secret in settings().webhook_secrets if len(secret) >= _SECRET_CHARACTERS_MIN)
 
 
 def _secrets_in(value: str) -> Iterator[str]:

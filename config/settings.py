@@ -35,6 +35,10 @@ class Settings(BaseSettings):
     broker_url: SecretStr | None = None
     stripe_secret_key: SecretStr | None = None
     stripe_api_base: str | None = None
+    stripe_webhook_secrets: SecretStr | None = None
+    webhook_bytes_max: int = Field(default=1024 * 1024, ge=1024)
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(default=8300, ge=0, le=65535)
 
     usage_queue: str = "usage"
     payments_queue: str = "payments"
@@ -50,12 +54,17 @@ class Settings(BaseSettings):
     payments_per_second: int = Field(default=20, ge=1, le=100)
     sweep_seconds: float = Field(default=2.0, gt=0)
     payment_lease_seconds: int = Field(default=120, ge=10)
+    unknown_again_seconds: int = Field(default=30, ge=1)
+    customer_day_payments_max: int = Field(default=20, ge=1)
+    customer_day_minor_max: int = Field(default=1_000_000, ge=1)
+    tenant_hour_payments_max: int = Field(default=100_000, ge=1)
+    tenant_hour_minor_max: int = Field(default=5_000_000_000, ge=1)
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     health_dir: Path | None = None
     fault_dir: Path | None = None
 
-    @field_validator("stripe_api_base", "health_dir", "fault_dir", mode="before")
+    @field_validator("stripe_api_base", "stripe_webhook_secrets", "health_dir", "fault_dir", mode="before")
     @classmethod
     def _empty_is_absent(cls, value: object) -> object:
         return None if value == "" else value
@@ -63,6 +72,12 @@ class Settings(BaseSettings):
     @property
     def bounds(self) -> Bounds:
         return Bounds(self.quantity_max, timedelta(seconds=self.ahead_seconds_max), timedelta(days=self.age_days_max))
+
+    @property
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """The secrets that a webhook may be signed with: two while one is replaced; separated by commas."""
+        said = self.stripe_webhook_secrets.get_secret_value() if self.stripe_webhook_secrets else ""
+        return tuple(secret.strip() for secret in said.split(",") if secret.strip())
 
     def required(self, name: Literal["database_url", "broker_url", "stripe_secret_key"]) -> str:
         """The value of a setting that has no default, or an error that says how to give one."""

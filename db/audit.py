@@ -97,11 +97,11 @@ CHECKS: dict[str, str] = {
             AND u.price_id = q.price_id
         WHERE q.quantity IS DISTINCT FROM u.quantity
     """,
-    "the tiers that were reached are owed, and each is a live payment": """
+    "the tiers that were reached are owed, and each has a payment": """
         SELECT coalesce(p.tenant_id, t.tenant_id),
             coalesce(p.customer_id, t.customer_id) || ' ' || coalesce(p.starts_at, t.period_start),
             coalesce(p.owed::text, 'no period'),
-            concat_ws(' ', p.tiers_reached, coalesce(t.number, 0), coalesce(t.tiers, 0), coalesce(t.highest, 0))
+            concat_ws(' ', p.tiers_reached, coalesce(t.tiers, 0), coalesce(t.highest, 0))
         FROM (
             SELECT p.tenant_id, p.customer_id, p.starts_at, p.tiers_reached, CASE WHEN l.tier_size IS NULL THEN 0
                 ELSE greatest(0, ceil((p.tokens - l.included_tokens)::numeric / l.tier_size)) END AS owed
@@ -109,12 +109,18 @@ CHECKS: dict[str, str] = {
             JOIN plans l ON l.tenant_id = p.tenant_id AND l.plan_id = p.plan_id AND l.version = p.plan_version
         ) p
         FULL JOIN (
-            SELECT tenant_id, customer_id, period_start, count(*) AS number, count(DISTINCT tier) AS tiers,
+            SELECT tenant_id, customer_id, period_start, count(DISTINCT tier) AS tiers,
                 max(tier) AS highest
-            FROM payments WHERE kind = 'tier' AND state <> 'voided' GROUP BY tenant_id, customer_id, period_start
+            FROM payments WHERE kind = 'tier' AND (state <> 'voided' OR void_reason IS NOT NULL)
+            GROUP BY tenant_id, customer_id, period_start
         ) t ON t.tenant_id = p.tenant_id AND t.customer_id = p.customer_id AND t.period_start = p.starts_at
-        WHERE p.tenant_id IS NULL OR (p.tiers_reached, coalesce(t.number, 0), coalesce(t.tiers, 0),
-            coalesce(t.highest, 0)) <> (p.owed, p.owed, p.owed, p.owed)
+        WHERE p.tenant_id IS NULL
+            OR (p.tiers_reached, coalesce(t.tiers, 0), coalesce(t.highest, 0)) <> (p.owed, p.owed, p.owed)
+    """,
+    "what is owed once has one live payment": """
+        SELECT tenant_id, concat_ws(' ', customer_id, period_start, kind, tier, reference), '1 at most', count(*)::text
+        FROM payments WHERE state <> 'voided'
+        GROUP BY tenant_id, customer_id, period_start, kind, tier, reference HAVING count(*) > 1
     """,
     "a tier payment asks for its plan's fee": """
         SELECT t.tenant_id, t.payment_id::text, concat_ws(' ', l.tier_fee_minor, l.payment_currency),
@@ -124,7 +130,7 @@ CHECKS: dict[str, str] = {
         JOIN plans l ON l.tenant_id = p.tenant_id AND l.plan_id = p.plan_id AND l.version = p.plan_version
         WHERE t.kind = 'tier' AND (t.amount_minor, t.currency) <> (l.tier_fee_minor, l.payment_currency)
     """,
-    "a payment that succeeded did so in one attempt": """
+    "only a payment that succeeded has an attempt that did, and one at most": """
         SELECT p.tenant_id, p.payment_id::text, p.is_paid::int::text, coalesce(a.number, 0)::text
         FROM (
             SELECT tenant_id, payment_id,
@@ -134,7 +140,15 @@ CHECKS: dict[str, str] = {
             SELECT tenant_id, payment_id, count(*) FILTER (WHERE state = 'succeeded') AS number
             FROM payment_attempts GROUP BY tenant_id, payment_id
         ) a ON a.tenant_id = p.tenant_id AND a.payment_id = p.payment_id
-        WHERE p.is_paid::int <> coalesce(a.number, 0)
+        WHERE coalesce(a.number, 0) > p.is_paid::int
+    """,
+    "a top-up's value is what the wallet got of it": """
+        SELECT p.tenant_id, p.payment_id::text, p.credit_given::text, coalesce(e.amount, 0)::text
+        FROM payments p LEFT JOIN (
+            SELECT tenant_id, payment_id, sum(amount) AS amount FROM ledger_entries
+            WHERE payment_id IS NOT NULL GROUP BY tenant_id, payment_id
+        ) e ON e.tenant_id = p.tenant_id AND e.payment_id = p.payment_id
+        WHERE p.credit_given <> coalesce(e.amount, 0)
     """,
     "a payment's attempts are those it counts": """
         SELECT p.tenant_id, p.payment_id::text, p.attempts_made::text,

@@ -10,8 +10,11 @@ from db.session import Connection
 
 _PLAN_COLUMNS = (
     "p.tenant_id, p.plan_id, p.version, p.name, p.payment_currency, p.fixed_fee_minor, p.included_tokens, "
-    "p.tier_size, p.tier_fee_minor"
+    "p.tier_size, p.tier_fee_minor, p.dunning_days, p.dunning_hour, p.open_tiers_max"
 )
+
+_DAYS = 9
+"""where in these the list of days is, which a plan keeps as a tuple"""
 
 _PLANS = f"""
 SELECT {_PLAN_COLUMNS} FROM unnest(%s::text[], %s::text[], %s::int[]) AS asked(tenant_id, plan_id, version)
@@ -26,8 +29,8 @@ SELECT {_PLAN_COLUMNS} FROM plans p WHERE p.tenant_id = %s AND p.plan_id = %s OR
 
 _ADD_PLAN = """
 INSERT INTO plans (tenant_id, plan_id, version, name, payment_currency, fixed_fee_minor, included_tokens,
-    tier_size, tier_fee_minor, created_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    tier_size, tier_fee_minor, dunning_days, dunning_hour, open_tiers_max, created_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
 
 _ADD_CUSTOMER = """
@@ -84,18 +87,23 @@ def existing_tenants(connection: Connection, tenant_ids: Sequence[str]) -> set[s
 def load_plans(connection: Connection, plan_keys: Sequence[tuple[str, str, int]]) -> list[Plan]:
     """Versions of plans by (tenant, plan, version)."""
     rows = connection.execute(_PLANS, [list(column) for column in zip(*plan_keys, strict=True)])
-    return [Plan(*cast("Any", row)) for row in rows]
+    return [_plan(row) for row in rows]
 
 
 def plans_of(connection: Connection, tenant_id: str) -> list[Plan]:
     """Every version of every plan of a tenant."""
-    return [Plan(*cast("Any", row)) for row in connection.execute(_PLANS_OF, (tenant_id,))]
+    return [_plan(row) for row in connection.execute(_PLANS_OF, (tenant_id,))]
 
 
 def newest_plan(connection: Connection, tenant_id: str, plan_id: str) -> Plan | None:
     """The newest version of a plan, or None."""
     row = connection.execute(_NEWEST_PLAN, (tenant_id, plan_id)).fetchone()
-    return Plan(*cast("Any", row)) if row else None
+    return _plan(row) if row else None
+
+
+def _plan(row: Sequence[Any]) -> Plan:
+    days: list[int] = row[_DAYS]
+    return Plan(*cast("Any", (*row[:_DAYS], tuple(days), *row[_DAYS + 1 :])))
 
 
 def add_plan(connection: Connection, plan: Plan, now: datetime) -> None:
@@ -112,6 +120,9 @@ def add_plan(connection: Connection, plan: Plan, now: datetime) -> None:
             plan.included_tokens,
             plan.tier_size,
             plan.tier_fee_minor,
+            list(plan.dunning_days),
+            plan.dunning_hour,
+            plan.open_tiers_max,
             now,
         ),
     )
@@ -131,14 +142,3 @@ def find_customer(connection: Connection, tenant_id: str, customer_id: str) -> C
     """A customer, or None."""
     row = connection.execute(_CUSTOMER, (tenant_id, customer_id)).fetchone()
     return CustomerRow._make(cast("Any", row)) if row else None
-
-
-def set_stripe(
-    connection: Connection, tenant_id: str, customer_id: str, stripe_customer_id: str, payment_method_id: str | None
-) -> None:
-    """Remember who the customer is at Stripe, and with what they pay."""
-    connection.execute(
-        "UPDATE customers SET stripe_customer_id = %s, default_payment_method_id = %s "
-        "WHERE tenant_id = %s AND customer_id = %s",
-        (stripe_customer_id, payment_method_id, tenant_id, customer_id),
-    )

@@ -1,17 +1,20 @@
 """Payments and their attempts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from billing.payments import HARMLESS_DISPUTE, PAID, PaymentState
+from db.schema.base import one_of
 from db.session import Connection
 
 
 class NewPayment(NamedTuple):
-    """A payment that falls due."""
+    """A payment that falls due. The last three are a top-up's: which one, and what it buys."""
 
     tenant_id: str
     payment_id: UUID
@@ -22,10 +25,13 @@ class NewPayment(NamedTuple):
     generation: int
     amount_minor: int
     currency: str
+    reference: str = ""
+    wallet_id: int | None = None
+    credit_amount: Decimal | None = None
 
 
 class PaymentRow(NamedTuple):
-    """A payment, with what Stripe needs to know of its customer."""
+    """A payment, with what collecting needs to know of its customer."""
 
     tenant_id: str
     payment_id: UUID
@@ -34,6 +40,7 @@ class PaymentRow(NamedTuple):
     kind: str
     tier: int
     generation: int
+    reference: str
     amount_minor: int
     currency: str
     state: str
@@ -42,9 +49,26 @@ class PaymentRow(NamedTuple):
     stripe_latest_charge_id: str | None
     attempts_made: int
     first_attempt_at: datetime | None
+    approved_at: datetime | None
+    void_wished_at: datetime | None
+    void_reason: str | None
+    refunded_minor: int
+    wallet_id: int | None
+    credit_amount: Decimal | None
+    credit_given: Decimal
     created_at: datetime
     stripe_customer_id: str | None
     default_payment_method_id: str | None
+    card_held_at: datetime | None
+    time_zone: str
+    dunning_days: list[int]
+    dunning_hour: int
+    declines: int
+    """How many of its attempts were declined."""
+
+    @property
+    def is_wished_void(self) -> bool:
+        return self.void_wished_at is not None
 
 
 class AttemptRow(NamedTuple):
@@ -54,55 +78,71 @@ class AttemptRow(NamedTuple):
     state: str
     idempotency_key: str
     parameters: dict[str, Any]
+    payment_method_id: str
     charge_before: str | None
     started_at: datetime
 
 
+class Move(NamedTuple):
+    """Where a payment goes, and why; `due_at` is when it is looked at next by itself."""
+
+    state: PaymentState
+    why: str
+    due_at: datetime | None = None
+    decline_code: str | None = None
+    decline_message: str | None = None
+    detail: Mapping[str, Any] | None = None
+
+
 _FALL_DUE = """
-INSERT INTO payments (tenant_id, payment_id, customer_id, period_start, kind, tier, generation, amount_minor,
-    currency, state, due_at, created_at, updated_at)
-SELECT p.*, 'due', %(now)s, %(now)s, %(now)s
-FROM unnest(%(tenant_id)s::text[], %(payment_id)s::uuid[], %(customer_id)s::text[], %(period_start)s::timestamptz[],
-    %(kind)s::text[], %(tier)s::int[], %(generation)s::int[], %(amount_minor)s::bigint[], %(currency)s::text[])
-    AS p(tenant_id, payment_id, customer_id, period_start, kind, tier, generation, amount_minor, currency)
-ORDER BY p.tenant_id, p.payment_id
-ON CONFLICT (tenant_id, customer_id, period_start, kind, tier, generation) DO NOTHING
+WITH owed AS (
+    INSERT INTO payments (tenant_id, payment_id, customer_id, period_start, kind, tier, generation, amount_minor,
+        currency, reference, wallet_id, credit_amount, state, due_at, created_at, updated_at)
+    SELECT p.*, 'due', %(now)s, %(now)s, %(now)s
+    FROM unnest(%(tenant_id)s::text[], %(payment_id)s::uuid[], %(customer_id)s::text[], %(period_start)s::timestamptz[],
+        %(kind)s::text[], %(tier)s::int[], %(generation)s::int[], %(amount_minor)s::bigint[], %(currency)s::text[],
+        %(reference)s::text[], %(wallet_id)s::bigint[], %(credit_amount)s::numeric[])
+        AS p(tenant_id, payment_id, customer_id, period_start, kind, tier, generation, amount_minor, currency,
+            reference, wallet_id, credit_amount)
+    ORDER BY p.tenant_id, p.payment_id
+    ON CONFLICT (tenant_id, customer_id, period_start, kind, tier, generation, reference) DO NOTHING
+    RETURNING tenant_id, payment_id
+)
+INSERT INTO payment_log (tenant_id, payment_id, at, source, to_state, attempt, why, detail)
+SELECT o.tenant_id, o.payment_id, %(now)s, %(source)s, 'due', 0, %(why)s, w.detail
+FROM owed o
+LEFT JOIN unnest(%(payment_id)s::uuid[], %(detail)s::jsonb[]) AS w(payment_id, detail) USING (payment_id)
 """
 
-_CLAIM = """
-UPDATE payments p
-SET leased_until = %(leased_until)s
-FROM (
-    SELECT tenant_id, payment_id FROM payments
-    WHERE due_at <= %(now)s AND (leased_until IS NULL OR leased_until <= %(now)s)
-    ORDER BY due_at, tenant_id, payment_id
-    LIMIT %(limit)s
-    FOR NO KEY UPDATE SKIP LOCKED
-) AS due
-WHERE p.tenant_id = due.tenant_id AND p.payment_id = due.payment_id
-RETURNING p.tenant_id, p.payment_id
-"""
+_LOCK = "SELECT FROM payments WHERE tenant_id = %s AND payment_id = %s FOR NO KEY UPDATE"
 
-_LOCK = """
-SELECT p.tenant_id, p.payment_id, p.customer_id, p.period_start, p.kind, p.tier, p.generation, p.amount_minor,
-    p.currency, p.state, p.due_at, p.stripe_payment_intent_id, p.stripe_latest_charge_id, p.attempts_made,
-    p.first_attempt_at, p.created_at,
-    c.stripe_customer_id, c.default_payment_method_id
-FROM payments p JOIN customers c ON c.tenant_id = p.tenant_id AND c.customer_id = p.customer_id
+_PAYMENT = """
+SELECT p.tenant_id, p.payment_id, p.customer_id, p.period_start, p.kind, p.tier, p.generation, p.reference,
+    p.amount_minor, p.currency, p.state, p.due_at, p.stripe_payment_intent_id, p.stripe_latest_charge_id,
+    p.attempts_made, p.first_attempt_at, p.approved_at, p.void_wished_at, p.void_reason, p.refunded_minor,
+    p.wallet_id, p.credit_amount, p.credit_given, p.created_at,
+    c.stripe_customer_id, c.default_payment_method_id,
+    (SELECT m.held_at FROM payment_methods m
+        WHERE m.tenant_id = c.tenant_id AND m.payment_method_id = c.default_payment_method_id),
+    c.time_zone, l.dunning_days, l.dunning_hour,
+    (SELECT count(*) FROM payment_attempts a
+        WHERE a.tenant_id = p.tenant_id AND a.payment_id = p.payment_id AND a.state = 'declined')
+FROM payments p
+JOIN customers c ON c.tenant_id = p.tenant_id AND c.customer_id = p.customer_id
+JOIN plans l ON l.tenant_id = c.tenant_id AND l.plan_id = c.plan_id AND l.version = c.plan_version
 WHERE p.tenant_id = %s AND p.payment_id = %s
-FOR NO KEY UPDATE OF p
 """
 
 _OPEN_ATTEMPT = """
-SELECT attempt, state, idempotency_key, parameters, charge_before, started_at
+SELECT attempt, state, idempotency_key, parameters, payment_method_id, charge_before, started_at
 FROM payment_attempts
 WHERE tenant_id = %s AND payment_id = %s AND state IN ('submitting', 'processing')
 """
 
 _ADD_ATTEMPT = """
-INSERT INTO payment_attempts (tenant_id, payment_id, attempt, state, idempotency_key, parameters, charge_before,
-    started_at)
-VALUES (%s, %s, %s, 'submitting', %s, %s, %s, %s)
+INSERT INTO payment_attempts (tenant_id, payment_id, attempt, state, idempotency_key, parameters, payment_method_id,
+    charge_before, started_at)
+VALUES (%s, %s, %s, 'submitting', %s, %s, %s, %s, %s)
 """
 
 _LATEST_CHARGE = """
@@ -125,31 +165,102 @@ WHERE tenant_id = %(tenant_id)s AND payment_id = %(payment_id)s
 _SETTLE = """
 UPDATE payments
 SET state = %(state)s, due_at = %(due_at)s, leased_until = NULL, updated_at = %(now)s,
-    succeeded_at = CASE WHEN %(state)s = 'succeeded' THEN %(now)s ELSE succeeded_at END,
     last_decline_code = coalesce(%(decline_code)s, last_decline_code),
     last_decline_message = coalesce(%(decline_message)s, last_decline_message)
 WHERE tenant_id = %(tenant_id)s AND payment_id = %(payment_id)s
 """
 
+_SETTLE_PAID = """
+UPDATE payments
+SET state = %(state)s, due_at = NULL, leased_until = NULL, updated_at = %(now)s,
+    succeeded_at = coalesce(succeeded_at, %(now)s), refunded_minor = %(refunded_minor)s,
+    credit_given = %(credit_given)s
+WHERE tenant_id = %(tenant_id)s AND payment_id = %(payment_id)s
+"""
 
-def fall_due(connection: Connection, payments: Sequence[NewPayment], now: datetime) -> int:
+_DISPUTED = f"""
+SELECT coalesce(sum(amount_minor), 0)::bigint FROM disputes
+WHERE tenant_id = %s AND payment_id = %s AND NOT {one_of("status", HARMLESS_DISPUTE)}
+"""  # noqa: S608 - words of ours, no input
+
+_OPEN_AT_STRIPE = f"""
+SELECT tenant_id, payment_id FROM payments
+WHERE (tenant_id, payment_id) > (%s, %s) AND stripe_payment_intent_id IS NOT NULL
+    AND NOT {one_of("state", (*PAID, PaymentState.VOIDED))}
+ORDER BY tenant_id, payment_id LIMIT %s
+"""  # noqa: S608 - words of ours, no input
+
+_LOG = """
+INSERT INTO payment_log (tenant_id, payment_id, at, source, from_state, to_state, attempt, why, detail)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+"""
+
+_WISH_VOID = """
+UPDATE payments SET void_wished_at = %(now)s, void_reason = %(reason)s, due_at = %(now)s, leased_until = NULL,
+    updated_at = %(now)s
+WHERE tenant_id = %(tenant_id)s AND payment_id = %(payment_id)s
+"""
+
+
+def fall_due(
+    connection: Connection,
+    payments: Sequence[NewPayment],
+    now: datetime,
+    *,
+    source: str,
+    why: str,
+    details: Sequence[Mapping[str, Any] | None] = (),
+) -> int:
     """Insert payments that are owed from now; how many are new. Guarded by the natural key."""
     columns: dict[str, Any] = {
         name: list(values) for name, values in zip(NewPayment._fields, zip(*payments, strict=True), strict=True)
     }
-    return connection.execute(_FALL_DUE, columns | {"now": now}).rowcount
-
-
-def claim(connection: Connection, now: datetime, leased_until: datetime, limit: int) -> list[tuple[str, UUID]]:
-    """Lease what is due, oldest first, skipping what another sweep holds; (tenant, payment) of each."""
-    rows = connection.execute(_CLAIM, {"now": now, "leased_until": leased_until, "limit": limit})
-    return cast("list[tuple[str, UUID]]", rows.fetchall())
+    told = details or [None] * len(payments)
+    said = {"now": now, "source": source, "why": why, "detail": [Jsonb(one) if one else None for one in told]}
+    return connection.execute(_FALL_DUE, columns | said).rowcount
 
 
 def lock(connection: Connection, tenant_id: str, payment_id: UUID) -> PaymentRow | None:
     """A payment, locked FOR NO KEY UPDATE, or None."""
-    row = connection.execute(_LOCK, (tenant_id, payment_id)).fetchone()
+    # Two statements: one that waited for the lock would see the tables beside the payment as they were before.
+    connection.execute(_LOCK, (tenant_id, payment_id))
+    row = connection.execute(_PAYMENT, (tenant_id, payment_id)).fetchone()
     return PaymentRow._make(cast("Any", row)) if row else None
+
+
+def disputed_minor(connection: Connection, tenant_id: str, payment_id: UUID) -> int:
+    """What banks have taken back of a payment: the disputes that are open or lost."""
+    row = connection.execute(_DISPUTED, (tenant_id, payment_id)).fetchone()
+    assert row is not None
+    return cast("int", row[0])
+
+
+def wallet_owner(connection: Connection, tenant_id: str, payment_id: UUID) -> str | None:
+    """The customer whose wallets are to be locked before this payment, if it moves value at all."""
+    statement = (
+        "SELECT customer_id FROM payments WHERE tenant_id = %s AND payment_id = %s AND credit_amount IS NOT NULL"
+    )
+    row = connection.execute(statement, (tenant_id, payment_id)).fetchone()
+    return cast("str", row[0]) if row else None
+
+
+def find_by_id(connection: Connection, payment_id: UUID) -> str | None:
+    """The tenant of a payment, or None; ids are unique over all tenants of an installation."""
+    row = connection.execute("SELECT tenant_id FROM payments WHERE payment_id = %s", (payment_id,)).fetchone()
+    return cast("str", row[0]) if row else None
+
+
+def find_by_intent(connection: Connection, stripe_payment_intent_id: str) -> tuple[str, UUID] | None:
+    """The (tenant, payment) of a PaymentIntent, or None."""
+    statement = "SELECT tenant_id, payment_id FROM payments WHERE stripe_payment_intent_id = %s"
+    return cast("tuple[str, UUID] | None", connection.execute(statement, (stripe_payment_intent_id,)).fetchone())
+
+
+def open_at_stripe(connection: Connection, after: tuple[str, UUID] | None, limit: int) -> list[tuple[str, UUID]]:
+    """A page of the payments that have an intent and are not final, after the last of the page before; in order."""
+    tenant_id, payment_id = after or ("", UUID(int=0))
+    rows = connection.execute(_OPEN_AT_STRIPE, (tenant_id, payment_id, limit))
+    return cast("list[tuple[str, UUID]]", rows.fetchall())
 
 
 def open_attempt(connection: Connection, tenant_id: str, payment_id: UUID) -> AttemptRow | None:
@@ -167,22 +278,23 @@ def set_intent(connection: Connection, tenant_id: str, payment_id: UUID, intent_
     )
 
 
-def begin_attempt(
-    connection: Connection,
-    payment: PaymentRow,
-    attempt: int,
-    idempotency_key: str,
-    parameters: dict[str, Any],
-    charge_before: str | None,
-    now: datetime,
-) -> None:
+def begin_attempt(connection: Connection, payment: PaymentRow, attempt: AttemptRow) -> None:
     """Write an attempt, with the exact parameters of its call, before the call is made."""
     identity = (payment.tenant_id, payment.payment_id)
-    values = (*identity, attempt, idempotency_key, Jsonb(parameters), charge_before, now)
-    connection.execute(_ADD_ATTEMPT, values)
+    number, _, key, parameters, card, charge_before, now = attempt
+    connection.execute(_ADD_ATTEMPT, (*identity, number, key, Jsonb(parameters), card, charge_before, now))
     connection.execute(
-        _SUBMITTING,
-        {"attempt": attempt, "now": now, "tenant_id": payment.tenant_id, "payment_id": payment.payment_id},
+        _SUBMITTING, {"attempt": number, "now": now, "tenant_id": identity[0], "payment_id": identity[1]}
+    )
+    why = f"attempt {number} begins, with {card}"
+    _log(connection, payment, "sweep", PaymentState.SUBMITTING, number, why, {"idempotency_key": key}, now)
+
+
+def await_outcome(connection: Connection, payment: PaymentRow, attempt: int) -> None:
+    """Stripe has taken the attempt and is still at it."""
+    connection.execute(
+        "UPDATE payment_attempts SET state = 'processing' WHERE tenant_id = %s AND payment_id = %s AND attempt = %s",
+        (payment.tenant_id, payment.payment_id, attempt),
     )
 
 
@@ -204,26 +316,70 @@ def finish_attempt(
     connection.execute(_FINISH_ATTEMPT, (*outcome, payment.tenant_id, payment.payment_id, attempt))
 
 
-def settle(
+def settle(connection: Connection, payment: PaymentRow, move: Move, now: datetime, *, source: str) -> None:
+    """Move a payment, give its lease back, and write down why. Postgres refuses to move it backwards."""
+    values = {
+        "state": move.state,
+        "due_at": move.due_at,
+        "now": now,
+        "decline_code": move.decline_code,
+        "decline_message": move.decline_message,
+        "tenant_id": payment.tenant_id,
+        "payment_id": payment.payment_id,
+    }
+    connection.execute(_SETTLE, values)
+    _log(connection, payment, source, move.state, payment.attempts_made, move.why, move.detail, now)
+
+
+def settle_paid(
     connection: Connection,
     payment: PaymentRow,
-    state: str,
-    *,
-    due_at: datetime | None,
+    move: Move,
+    refunded_minor: int,
+    credit_given: Decimal,
     now: datetime,
-    decline_code: str | None = None,
-    decline_message: str | None = None,
+    *,
+    source: str,
 ) -> None:
-    """Move a payment to a state, and give its lease back."""
+    """Move a payment that was collected, with what of it was given back and what the wallet has of it."""
+    values = {
+        "state": move.state,
+        "now": now,
+        "refunded_minor": refunded_minor,
+        "credit_given": credit_given,
+        "tenant_id": payment.tenant_id,
+        "payment_id": payment.payment_id,
+    }
+    connection.execute(_SETTLE_PAID, values)
+    _log(connection, payment, source, move.state, payment.attempts_made, move.why, move.detail, now)
+
+
+def approve(connection: Connection, payment: PaymentRow, now: datetime) -> None:
+    """A person lets it through above the caps."""
     connection.execute(
-        _SETTLE,
-        {
-            "state": state,
-            "due_at": due_at,
-            "now": now,
-            "decline_code": decline_code,
-            "decline_message": decline_message,
-            "tenant_id": payment.tenant_id,
-            "payment_id": payment.payment_id,
-        },
+        "UPDATE payments SET approved_at = %s WHERE tenant_id = %s AND payment_id = %s",
+        (now, payment.tenant_id, payment.payment_id),
     )
+
+
+def wish_void(connection: Connection, payment: PaymentRow, reason: str, now: datetime, *, source: str) -> None:
+    """Write that a payment is to be canceled as soon as it can be."""
+    identity = {"tenant_id": payment.tenant_id, "payment_id": payment.payment_id}
+    connection.execute(_WISH_VOID, identity | {"now": now, "reason": reason})
+    state = PaymentState(payment.state)
+    _log(connection, payment, source, state, payment.attempts_made, f"to be voided: {reason}", None, now)
+
+
+def _log(
+    connection: Connection,
+    payment: PaymentRow,
+    source: str,
+    state: PaymentState,
+    attempt: int,
+    why: str,
+    detail: Mapping[str, Any] | None,
+    now: datetime,
+) -> None:
+    told = Jsonb(dict(detail)) if detail else None
+    identity = (payment.tenant_id, payment.payment_id)
+    connection.execute(_LOG, (*identity, now, source, payment.state, state, attempt, why, told))

@@ -6,15 +6,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, cast
-from uuid import UUID
+from typing import Any
 
 import requests
 import stripe
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from payments.gateway import (
-    Decline,
+    EVENT_TYPES,
+    CardSnapshot,
+    DisputeSnapshot,
+    EventSnapshot,
     GatewayKeyReused,
     GatewayMisconfigured,
     GatewayRejected,
@@ -22,8 +24,22 @@ from payments.gateway import (
     IntentRequest,
     IntentSnapshot,
     Parameters,
+    RefundSnapshot,
+    SetupIntentSnapshot,
     confirm_parameters,
     create_parameters,
+    refund_parameters,
+    setup_parameters,
+)
+from payments.snapshots import (
+    card_of,
+    decline_of,
+    dispute_of,
+    event_of,
+    intent_of,
+    reason_of,
+    refund_of,
+    setup_intent_of,
 )
 
 #: Seconds to connect and to wait for an answer. The library's own default is 80, longer than a sweep.
@@ -62,7 +78,7 @@ class StripeGateway:
         parameters = stored or create_parameters(request)
         with self._calling() as client:
             intent = client.v1.payment_intents.create(_untyped(parameters), _keyed(idempotency_key))
-        return snapshot_of(intent.to_dict())
+        return intent_of(intent.to_dict())
 
     def confirm_intent(
         self,
@@ -82,12 +98,12 @@ class StripeGateway:
                 return self._declined(stripe_payment_intent_id, error)
             except stripe.InvalidRequestError as error:
                 return self._adopted(stripe_payment_intent_id, error)
-        return snapshot_of(intent.to_dict())
+        return intent_of(intent.to_dict())
 
     def retrieve_intent(self, stripe_payment_intent_id: str) -> IntentSnapshot:
         with self._calling() as client:
             intent = client.v1.payment_intents.retrieve(stripe_payment_intent_id, _untyped(WITH_CHARGE))
-        return snapshot_of(intent.to_dict())
+        return intent_of(intent.to_dict())
 
     def cancel_intent(self, stripe_payment_intent_id: str, idempotency_key: str) -> IntentSnapshot:
         with self._calling() as client:
@@ -97,7 +113,7 @@ class StripeGateway:
                 )
             except stripe.InvalidRequestError as error:
                 return self._adopted(stripe_payment_intent_id, error)
-        return snapshot_of(intent.to_dict())
+        return intent_of(intent.to_dict())
 
     def find_intents(self, stripe_customer_id: str, created_since: datetime) -> list[IntentSnapshot]:
         # Listed, not searched: Stripe's search lags behind, and what it misses would be collected twice.
@@ -109,7 +125,7 @@ class StripeGateway:
         }
         with self._calling() as client:
             page = client.v1.payment_intents.list(_untyped(wanted))
-            return [snapshot_of(intent.to_dict()) for intent in page.auto_paging_iter()]
+            return [intent_of(intent.to_dict()) for intent in page.auto_paging_iter()]
 
     def create_customer(
         self, name: str, metadata: dict[str, str], idempotency_key: str, *, email: str | None = None
@@ -127,6 +143,63 @@ class StripeGateway:
         with self._calling() as client:
             attached = client.v1.payment_methods.attach(payment_method, _untyped(parameters), _keyed(idempotency_key))
             return attached.id
+
+    def detach_payment_method(self, payment_method_id: str) -> CardSnapshot:
+        with self._calling() as client:
+            card = card_of(client.v1.payment_methods.retrieve(payment_method_id).to_dict())
+            if card.stripe_customer_id is None:
+                return card
+            return card_of(client.v1.payment_methods.detach(payment_method_id).to_dict())
+
+    def retrieve_payment_method(self, payment_method_id: str) -> CardSnapshot:
+        with self._calling() as client:
+            return card_of(client.v1.payment_methods.retrieve(payment_method_id).to_dict())
+
+    def create_setup_intent(
+        self, stripe_customer_id: str, metadata: dict[str, str], idempotency_key: str
+    ) -> SetupIntentSnapshot:
+        parameters = setup_parameters(stripe_customer_id, metadata)
+        with self._calling() as client:
+            setup = client.v1.setup_intents.create(_untyped(parameters), _keyed(idempotency_key))
+            return setup_intent_of(setup.to_dict())
+
+    def retrieve_setup_intent(self, setup_intent_id: str) -> SetupIntentSnapshot:
+        with self._calling() as client:
+            return setup_intent_of(client.v1.setup_intents.retrieve(setup_intent_id).to_dict())
+
+    def create_refund(
+        self, stripe_payment_intent_id: str, amount_minor: int, metadata: dict[str, str], idempotency_key: str
+    ) -> RefundSnapshot:
+        parameters = refund_parameters(stripe_payment_intent_id, amount_minor, metadata)
+        with self._calling() as client:
+            return refund_of(client.v1.refunds.create(_untyped(parameters), _keyed(idempotency_key)).to_dict())
+
+    def find_refunds(self, stripe_payment_intent_id: str) -> list[RefundSnapshot]:
+        wanted = {"payment_intent": stripe_payment_intent_id, "limit": PAGE_SIZE}
+        with self._calling() as client:
+            page = client.v1.refunds.list(_untyped(wanted))
+            return [refund_of(refund.to_dict()) for refund in page.auto_paging_iter()]
+
+    def retrieve_dispute(self, stripe_dispute_id: str) -> DisputeSnapshot:
+        with self._calling() as client:
+            return dispute_of(client.v1.disputes.retrieve(stripe_dispute_id).to_dict())
+
+    def find_disputes(self, stripe_payment_intent_id: str) -> list[DisputeSnapshot]:
+        wanted = {"payment_intent": stripe_payment_intent_id, "limit": PAGE_SIZE}
+        with self._calling() as client:
+            page = client.v1.disputes.list(_untyped(wanted))
+            return [dispute_of(dispute.to_dict()) for dispute in page.auto_paging_iter()]
+
+    def undelivered_events(self, since: datetime) -> Iterator[EventSnapshot]:
+        wanted = {
+            "created": {"gte": int(since.timestamp())},
+            "delivery_success": False,
+            "types": list(EVENT_TYPES),
+            "limit": PAGE_SIZE,
+        }
+        with self._calling() as client:
+            for event in client.v1.events.list(_untyped(wanted)).auto_paging_iter():
+                yield event_of(event.to_dict())
 
     @contextmanager
     def _calling(self) -> Iterator[stripe.StripeClient]:
@@ -160,8 +233,8 @@ class StripeGateway:
         told: dict[str, Any] = error.error.to_dict() if error.error else {}
         if not told.get("payment_intent"):
             return self.retrieve_intent(intent_id)
-        declined = _decline_of(told, self._outcome_reason(told.get("charge")))
-        return replace(snapshot_of(told["payment_intent"]), decline=declined)
+        declined = decline_of(told, self._outcome_reason(told.get("charge")))
+        return replace(intent_of(told["payment_intent"]), decline=declined)
 
     def _outcome_reason(self, charge_id: str | None) -> str | None:
         """Why Stripe let the charge fail: told on the charge alone, where a generic decline may hide worse."""
@@ -170,7 +243,7 @@ class StripeGateway:
         # The decline is certain without it, and must be recorded even if Stripe is away by now.
         with suppress(stripe.StripeError):
             charge = self._client()[1].v1.charges.retrieve(charge_id)
-            return _reason_of(charge.to_dict())
+            return reason_of(charge.to_dict())
         return None
 
     def _adopted(self, intent_id: str, error: stripe.InvalidRequestError) -> IntentSnapshot:
@@ -246,46 +319,6 @@ def our_error(error: stripe.StripeError, *, may_have_executed: bool) -> Exceptio
         case _:
             reason = "in_progress" if error.http_status == 409 else "server_error"
     return GatewayUnavailable(f"Stripe gave no outcome: {said}", reason=reason, may_have_executed=may_have_executed)
-
-
-def snapshot_of(intent: Mapping[str, Any]) -> IntentSnapshot:
-    """Our view of a PaymentIntent as JSON (an answer's, or a webhook's)."""
-    metadata = intent.get("metadata") or {}
-    charge = intent.get("latest_charge")
-    expanded = charge if isinstance(charge, Mapping) else {}
-    last_error = intent.get("last_payment_error")
-    return IntentSnapshot(
-        stripe_payment_intent_id=intent["id"],
-        status=intent["status"],
-        amount_minor=intent["amount"],
-        currency=intent["currency"].upper(),
-        latest_charge_id=expanded.get("id", charge),
-        decline=_decline_of(last_error, _reason_of(expanded)) if last_error else None,
-        payment_id=_uuid(metadata.get("payment_id")),
-        environment=metadata.get("environment"),
-    )
-
-
-def _decline_of(told: Mapping[str, Any], outcome_reason: str | None) -> Decline:
-    return Decline(
-        code=told.get("code"),
-        decline_code=told.get("decline_code"),
-        advice_code=told.get("advice_code"),
-        network_advice_code=told.get("network_advice_code"),
-        outcome_reason=outcome_reason,
-        message=told.get("message"),
-    )
-
-
-def _reason_of(charge: Mapping[str, Any]) -> str | None:
-    return cast("str | None", (charge.get("outcome") or {}).get("reason"))
-
-
-def _uuid(text: str | None) -> UUID | None:
-    """A stranger's metadata may hold anything; then it is no payment of ours."""
-    with suppress(ValueError):
-        return UUID(text) if text else None
-    return None
 
 
 def _keyed(idempotency_key: str | None) -> stripe.RequestOptions:

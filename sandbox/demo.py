@@ -22,7 +22,7 @@ from sandbox.demo_emitter import Job, write_job, write_trace
 from sandbox.processes import ManagedProcess
 from sandbox.stack import ROOT, Stack
 from sandbox.trace import TraceRow, generate_trace, read_trace, shift_into
-from services import customers, prices, reports, tenants
+from services import cards, customers, prices, reports, tenants
 from services.audit import Audit, audit
 from services.catalogue_files import read_plans, read_prices
 from services.credits import Grant, grant
@@ -166,7 +166,7 @@ def _give(number: int, now: datetime) -> None:
     """Who pays by tier gets a card; who is prepaid gets credit."""
     name = plan.customer_name(number)
     if plan.plan_of(number) == plan.TIER_PLAN:
-        customers.attach_card(plan.TENANT, name, plan.card_of(number), gateway())
+        cards.attach(plan.TENANT, name, plan.card_of(number), gateway(), now)
         return
     grant(Grant(plan.TENANT, name, "USD", plan.FIRST_CREDIT_USD, "promo", "welcome_bonus", f"demo:first:{name}"), now)
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from billing.dunning import DEFAULT_DAYS, DEFAULT_HOUR
 from billing.errors import CatalogueMalformed
 from billing.money import ZERO
 from billing.plans import Plan
@@ -64,6 +65,9 @@ class _Plan(_Strict):
     included_tokens: int = Field(default=0, ge=0)
     tier_size: int | None = Field(default=None, gt=0)
     tier_fee_minor: int = Field(default=0, ge=0)
+    dunning_days: tuple[int, ...] = DEFAULT_DAYS
+    dunning_hour: int = DEFAULT_HOUR
+    open_tiers_max: int = Field(default=5, ge=1)
 
 
 class _PlanCatalogue(_Strict):

@@ -5,15 +5,18 @@ unconfirmed, its id is committed, and only then is it confirmed. No call is made
 """
 
 from datetime import datetime, timedelta
-from enum import Enum
+from functools import partial
+from typing import NamedTuple
 from uuid import UUID
 
-from billing.payments import COLLECTABLE, PaymentState
+from billing.payments import PAID, AlertKind, AttemptState, PaymentState
 from config import faults
 from config.logging import logger
 from config.settings import settings
+from db import collecting
 from db import payments as rows
-from db.payments import AttemptRow, PaymentRow
+from db.alerts import raise_alert
+from db.payments import AttemptRow, Move, PaymentRow
 from db.session import Connection, in_transaction
 from payments.gateway import (
     GatewayMisconfigured,
@@ -22,24 +25,36 @@ from payments.gateway import (
     IntentRequest,
     IntentSnapshot,
     PaymentGateway,
-    confirm_parameters,
 )
-from services.sync import check_identity, sync
+from services import guards
+from services.next_step import Step, next_step
+from services.sync import believe, check_identity, finish
 
 log = logger(__name__)
 
-#: An intent may exist that we don't know of, if the first try was long enough ago for its key to be forgotten.
-ADOPT_AFTER = timedelta(hours=1)
+#: Where a crash is tried out, in the order in which a payment comes by.
+CRASH_POINTS = (
+    "collect.before_create",
+    "collect.after_create",
+    "collect.after_intent",
+    "collect.before_confirm",
+    "collect.after_confirm",
+    "collect.after_sync",
+)
+
 REJECTED_AGAIN_AFTER = timedelta(hours=6)
+IN_THE_DARK = frozenset({PaymentState.SUBMITTING, PaymentState.UNKNOWN})
+#: Stripe may forget a key after 24 hours, and would then do the same once more.
+KEY_LIVES = timedelta(hours=23)
+#: The only word of Stripe's for a card that is gone: `param` says which of our parameters it could not find.
+CARD_PARAM = "payment_method"
 
 
-class Step(Enum):
-    """What a payment needs next."""
+class Looked(NamedTuple):
+    """An intent after an attempt, and whether that is the answer to the attempt's own confirm."""
 
-    NOTHING = "nothing"
-    CREATE = "create"
-    CONFIRM = "confirm"
-    RECOVER = "recover"
+    intent: IntentSnapshot
+    is_answer: bool
 
 
 def claim_due(now: datetime) -> list[tuple[str, UUID]]:
@@ -49,7 +64,12 @@ def claim_due(now: datetime) -> list[tuple[str, UUID]]:
     """
     limit = max(1, int(settings().payments_per_second * settings().sweep_seconds))
     until = now + timedelta(seconds=settings().payment_lease_seconds)
-    return in_transaction(lambda connection: rows.claim(connection, now, until, limit))
+
+    def work(connection: Connection) -> list[tuple[str, UUID]]:
+        is_paused = collecting.switch(connection).paused_at is not None
+        return collecting.claim(connection, now, until, limit, is_paused=is_paused)
+
+    return in_transaction(work)
 
 
 def collect(tenant_id: str, payment_id: UUID, gateway: PaymentGateway, now: datetime) -> PaymentState | None:
@@ -62,71 +82,111 @@ def collect(tenant_id: str, payment_id: UUID, gateway: PaymentGateway, now: date
         return _collect(tenant_id, payment_id, gateway, now)
     except GatewayUnavailable as error:
         log.warning("collecting waits", payment_id=str(payment_id), reason=error.reason, error=error.detail)
+        in_transaction(partial(_note_unknown, tenant_id, payment_id, error, now))
     except GatewayMisconfigured as error:
         log.critical("stripe refuses our key", payment_id=str(payment_id), error=str(error))
+        in_transaction(partial(_say_refused, tenant_id, str(error), now))
     except GatewayRejected as error:
         log.exception("stripe refuses our request", payment_id=str(payment_id))
-        _set_aside(tenant_id, payment_id, error, now)
+        in_transaction(partial(_set_aside, tenant_id, payment_id, error, now))
     return None
 
 
+def _say_refused(tenant_id: str, told: str, now: datetime, connection: Connection) -> None:
+    raise_alert(connection, tenant_id, AlertKind.STRIPE_REFUSES, "key", told, now)
+
+
 def _collect(tenant_id: str, payment_id: UUID, gateway: PaymentGateway, now: datetime) -> PaymentState | None:
-    payment, attempt, step = in_transaction(lambda c: _next_step(c, tenant_id, payment_id, now))
+    def look(connection: Connection) -> tuple[PaymentRow | None, AttemptRow | None, Step]:
+        return next_step(connection, tenant_id, payment_id, now)
+
+    payment, attempt, step = in_transaction(look)
     if payment is None:
         return None
+    if step is Step.NOTHING:
+        return PaymentState(payment.state)
+    guards.await_slot()
     if step is Step.CREATE:
         _create_intent(payment, gateway, now)
-        payment, attempt, step = in_transaction(lambda c: _next_step(c, tenant_id, payment_id, now))
+        payment, attempt, step = in_transaction(look)
         assert payment is not None
-    if attempt is None or payment.stripe_payment_intent_id is None:
+    looked = _carry_out(step, payment, attempt, gateway, now)
+    if looked is None:
         return PaymentState(payment.state)
-
-    intent, is_answer = _call(payment, attempt, step, gateway)
     faults.reached("collect.after_confirm")
 
-    answered = attempt.attempt if is_answer else None
-    return in_transaction(lambda c: sync(c, tenant_id, payment_id, intent, now, answered_attempt=answered))
+    answered = attempt.attempt if attempt is not None and looked.is_answer else None
+    source = "answer" if looked.is_answer else "reconciler"
+    state = believe(tenant_id, payment_id, looked.intent, now, source=source, answered_attempt=answered)
+    if state is PaymentState.UNKNOWN and attempt is not None and _is_forgotten(attempt, now):
+        state = in_transaction(lambda c: _abandon(c, tenant_id, payment_id, looked.intent, now))
+    return state
 
 
-def _next_step(
-    connection: Connection, tenant_id: str, payment_id: UUID, now: datetime
-) -> tuple[PaymentRow | None, AttemptRow | None, Step]:
-    """Look at the payment under its lock; when it is to be confirmed, write the attempt.
+def _carry_out(
+    step: Step, payment: PaymentRow, attempt: AttemptRow | None, gateway: PaymentGateway, now: datetime
+) -> Looked | None:
+    """Make the one call that this step is; None where there is none to make."""
+    intent_id = payment.stripe_payment_intent_id
+    if intent_id is None:
+        return None
+    if step is Step.CANCEL:
+        return Looked(gateway.cancel_intent(intent_id, f"pay:{payment.payment_id}:cancel"), is_answer=False)
+    if attempt is None:
+        return None
+    if step is Step.CONFIRM:
+        return _confirm(intent_id, attempt, gateway)
+    if step in {Step.RECOVER, Step.LOOK}:
+        return _recover(intent_id, attempt, gateway, now, may_send=step is Step.RECOVER)
+    return None
 
-    What is not due yet needs nothing: a second message for a payment that was declined meanwhile must not
-    charge the card again.
+
+def _confirm(intent_id: str, attempt: AttemptRow, gateway: PaymentGateway) -> Looked:
+    card = attempt.payment_method_id
+    faults.reached("collect.before_confirm")
+    try:
+        intent = gateway.confirm_intent(intent_id, card, attempt.idempotency_key, stored=attempt.parameters)
+    except GatewayUnavailable:
+        faults.reached("collect.after_confirm")
+        raise
+    return Looked(intent, is_answer=True)
+
+
+def _recover(intent_id: str, attempt: AttemptRow, gateway: PaymentGateway, now: datetime, *, may_send: bool) -> Looked:
+    """An attempt left open by a crash or a silence is looked up first.
+
+    Only if Stripe never executed it is it sent again, with the same key and the same parameters, and only while
+    Stripe is sure to remember the key.
     """
-    payment = rows.lock(connection, tenant_id, payment_id)
-    if payment is None or payment.state not in COLLECTABLE or not _is_due(payment, now):
-        return payment, None, Step.NOTHING
-    attempt = rows.open_attempt(connection, tenant_id, payment_id)
-    if attempt is not None:
-        return payment, attempt, Step.RECOVER
-    if payment.stripe_customer_id is None or payment.default_payment_method_id is None:
-        rows.settle(connection, payment, PaymentState.NEEDS_PAYMENT_METHOD, due_at=None, now=now)
-        return payment._replace(state=PaymentState.NEEDS_PAYMENT_METHOD), None, Step.NOTHING
-    if payment.stripe_payment_intent_id is None:
-        return payment, None, Step.CREATE
-    number = payment.attempts_made + 1
-    key = f"pay:{payment_id}:confirm:{number}"
-    parameters = confirm_parameters(payment.default_payment_method_id)
-    rows.begin_attempt(connection, payment, number, key, parameters, payment.stripe_latest_charge_id, now)
-    begun = AttemptRow(number, "submitting", key, parameters, payment.stripe_latest_charge_id, now)
-    return payment, begun, Step.CONFIRM
+    intent = gateway.retrieve_intent(intent_id)
+    waits_for_us = intent.status in {"requires_payment_method", "requires_confirmation"}
+    is_open = waits_for_us and intent.latest_charge_id == attempt.charge_before
+    if is_open and may_send and not _is_forgotten(attempt, now):
+        return _confirm(intent_id, attempt, gateway)
+    return Looked(intent, is_answer=False)
 
 
-def _is_due(payment: PaymentRow, now: datetime) -> bool:
-    return payment.due_at is not None and payment.due_at <= now
+def _is_forgotten(attempt: AttemptRow, now: datetime) -> bool:
+    return now - attempt.started_at > KEY_LIVES
 
 
 def _create_intent(payment: PaymentRow, gateway: PaymentGateway, now: datetime) -> None:
-    intent = _adoptable(payment, gateway) if now - payment.created_at > ADOPT_AFTER else None
-    intent = intent or gateway.create_intent(_request(payment), f"pay:{payment.payment_id}:create")
+    """Make the payment's intent, or take the one that Stripe has of it already.
+
+    Always looked for first: a database that was put back knows nothing of yesterday's intents, and Stripe forgets
+    keys after a day.
+    """
+    faults.reached("collect.before_create")
+    key = f"pay:{payment.payment_id}:create"
+    intent = _adoptable(payment, gateway) or gateway.create_intent(_request(payment), key)
     # Before it can be confirmed: an intent of another amount must never be charged.
     check_identity(payment, intent)
     intent_id = intent.stripe_payment_intent_id
     faults.reached("collect.after_create")
     in_transaction(lambda c: rows.set_intent(c, payment.tenant_id, payment.payment_id, intent_id, now))
+    faults.reached("collect.after_intent")
+    if intent.status == "succeeded":
+        believe(payment.tenant_id, payment.payment_id, intent, now, source="adopted")
 
 
 def _adoptable(payment: PaymentRow, gateway: PaymentGateway) -> IntentSnapshot | None:
@@ -146,23 +206,6 @@ def _how_open(intent: IntentSnapshot) -> int:
     return {"succeeded": 0, "processing": 1}.get(intent.status, 2)
 
 
-def _call(payment: PaymentRow, attempt: AttemptRow, step: Step, gateway: PaymentGateway) -> tuple[IntentSnapshot, bool]:
-    """The intent after this attempt, and whether that is the answer to our own confirm.
-
-    An attempt left open by a crash is looked up first; only if Stripe never executed it is it sent again, with
-    the same key and the same parameters.
-    """
-    intent_id = payment.stripe_payment_intent_id
-    assert intent_id is not None
-    if step is Step.RECOVER:
-        intent = gateway.retrieve_intent(intent_id)
-        waits_for_us = intent.status in {"requires_payment_method", "requires_confirmation"}
-        if not waits_for_us or intent.latest_charge_id != attempt.charge_before:
-            return intent, False
-    card = str(attempt.parameters["payment_method"])
-    return gateway.confirm_intent(intent_id, card, attempt.idempotency_key, stored=attempt.parameters), True
-
-
 def _request(payment: PaymentRow) -> IntentRequest:
     what = f"Tier {payment.tier}" if payment.tier else payment.kind.replace("_", " ").capitalize()
     return IntentRequest(
@@ -179,23 +222,74 @@ def _request(payment: PaymentRow) -> IntentRequest:
     )
 
 
-def _set_aside(tenant_id: str, payment_id: UUID, error: GatewayRejected, now: datetime) -> None:
-    """Our request is wrong: nothing is known to have moved; look again much later, and say so.
+def _note_unknown(
+    tenant_id: str, payment_id: UUID, error: GatewayUnavailable, now: datetime, connection: Connection
+) -> None:
+    """A call that may have been executed leaves an outcome that nobody knows yet; it is asked for ever less often."""
+    payment, attempt = _locked(connection, tenant_id, payment_id)
+    if payment is None or attempt is None or PaymentState(payment.state) not in IN_THE_DARK:
+        return
+    if not error.may_have_executed and payment.state == PaymentState.SUBMITTING:
+        return
+    soonest = timedelta(seconds=settings().unknown_again_seconds)
+    again = now + max(soonest, (now - attempt.started_at) / 4)
+    move = Move(PaymentState.UNKNOWN, f"no outcome: {error.detail}", again)
+    rows.settle(connection, payment, move, now, source="answer")
+
+
+def _abandon(
+    connection: Connection, tenant_id: str, payment_id: UUID, intent: IntentSnapshot, now: datetime
+) -> PaymentState | None:
+    """A day later Stripe still knows nothing of an attempt: it was never made. The next one is, with a key of its own.
+
+    It counts for nothing: only declines use up the schedule.
+    """
+    payment, attempt = _locked(connection, tenant_id, payment_id)
+    if payment is None or attempt is None or payment.state != PaymentState.UNKNOWN or not _is_forgotten(attempt, now):
+        return PaymentState(payment.state) if payment else None
+    finish(connection, payment, attempt, AttemptState.ABANDONED, intent, now)
+    move = Move(PaymentState.RETRY_SCHEDULED, "Stripe never had this attempt; its key is too old to be sent", now)
+    rows.settle(connection, payment, move, now, source="reconciler")
+    return PaymentState.RETRY_SCHEDULED
+
+
+def _set_aside(tenant_id: str, payment_id: UUID, error: GatewayRejected, now: datetime, connection: Connection) -> None:
+    """Stripe refuses the request itself: nothing has moved. A card that is gone needs another; the rest, a person.
 
     Unless another worker has settled the payment meanwhile: that stands.
     """
+    payment, attempt = _locked(connection, tenant_id, payment_id)
+    if payment is None or PaymentState(payment.state) in PAID or payment.state == PaymentState.VOIDED:
+        return
+    code = error.stripe_code or error.code
+    if attempt is not None and error.param == CARD_PARAM:
+        _finish_unsent(connection, payment, attempt, now)
+        why = f"Stripe does not take this card any more ({code})"
+        move = Move(PaymentState.NEEDS_PAYMENT_METHOD, why, None, code, error.message)
+        card = attempt.payment_method_id
+        collecting.hold_card(connection, tenant_id, payment.customer_id, card, code, now)
+    else:
+        state = PaymentState.UNKNOWN if attempt else PaymentState(payment.state)
+        why = f"Stripe refuses our request ({code}): {error.message}"
+        move = Move(state, why, now + REJECTED_AGAIN_AFTER, code, error.message)
+        subject = str(payment_id)
+        raise_alert(connection, tenant_id, AlertKind.STRIPE_REFUSES, subject, why, now, customer_id=payment.customer_id)
+    rows.settle(connection, payment, move, now, source="answer")
 
-    def work(connection: Connection) -> None:
-        payment = rows.lock(connection, tenant_id, payment_id)
-        if payment is not None and payment.state in COLLECTABLE:
-            rows.settle(
-                connection,
-                payment,
-                PaymentState.UNKNOWN,
-                due_at=now + REJECTED_AGAIN_AFTER,
-                now=now,
-                decline_code=error.stripe_code or error.code,
-                decline_message=error.message,
-            )
 
-    in_transaction(work)
+def _finish_unsent(connection: Connection, payment: PaymentRow, attempt: AttemptRow, now: datetime) -> None:
+    rows.finish_attempt(
+        connection,
+        payment,
+        attempt.attempt,
+        AttemptState.ABANDONED,
+        charge_id=None,
+        decline=None,
+        decline_class=None,
+        now=now,
+    )
+
+
+def _locked(connection: Connection, tenant_id: str, payment_id: UUID) -> tuple[PaymentRow | None, AttemptRow | None]:
+    payment = rows.lock(connection, tenant_id, payment_id)
+    return payment, rows.open_attempt(connection, tenant_id, payment_id) if payment else None

@@ -1,18 +1,16 @@
-"""Customers: who is billed, on which plan, from which wallets, with which card."""
+"""Customers: who is billed, on which plan, from which wallets. Their cards are in `services.cards`."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import uuid5
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from billing.errors import AlreadyExists, CustomerNotFound, PlanNotFound, Rejected
+from billing.errors import AlreadyExists, PlanNotFound, Rejected
 from config.logging import logger
 from db import customers as rows
 from db.customers import CustomerRow
 from db.session import Connection, in_transaction
-from payments.gateway import PaymentGateway
 
 log = logger(__name__)
 
@@ -46,29 +44,6 @@ def create_customers(wanted: Sequence[NewCustomer], now: datetime) -> int:
     created = in_transaction(work)
     log.info("customers created", created=created, given=len(wanted))
     return created
-
-
-def attach_card(
-    tenant_id: str, customer_id: str, payment_method: str, gateway: PaymentGateway, name: str | None = None
-) -> str:
-    """Give a customer a card to pay with, and make them a customer at Stripe first; the card's id there.
-
-    Stripe is called between two transactions, never inside one. Raises `CustomerNotFound` and the gateway's errors.
-    """
-    customer = in_transaction(lambda connection: rows.find_customer(connection, tenant_id, customer_id))
-    if customer is None:
-        raise CustomerNotFound(tenant_id=tenant_id, customer_id=customer_id)
-    installation = in_transaction(rows.installation_id)
-
-    metadata = {"tenant_id": tenant_id, "customer_id": customer_id, "installation": str(installation)}
-    # Names may hold what no HTTP header can, or be longer than a key may be.
-    key = "customer:" + str(uuid5(installation, f"{tenant_id}\0{customer_id}"))
-    stripe_id = customer.stripe_customer_id or gateway.create_customer(name or customer_id, metadata, key)
-    card = gateway.attach_payment_method(stripe_id, payment_method)
-
-    in_transaction(lambda connection: rows.set_stripe(connection, tenant_id, customer_id, stripe_id, card))
-    log.info("card attached", tenant_id=tenant_id, customer_id=customer_id, payment_method=card)
-    return card
 
 
 def _create(connection: Connection, wanted: NewCustomer, now: datetime) -> bool:

@@ -6,16 +6,13 @@ from datetime import datetime
 from typing import NamedTuple
 
 from billing.charging import Charge, Standing, Tally, count, debit, debits_of
-from billing.payments import PaymentKind, payment_id
-from billing.tiers import tiers_owed
-from db import payments as payment_rows
 from db import periods as period_rows
 from db import wallets as wallet_rows
-from db.payments import NewPayment
-from db.periods import Counts, NewPeriod, PeriodTotals
+from db.periods import Counts, NewPeriod
 from db.session import Connection, Stale
 from db.wallets import UsageEntries
-from services import accounts, catalogue, ladders
+from services import accounts, ladders
+from services.tiers import fall_due
 
 
 class Posted(NamedTuple):
@@ -54,7 +51,7 @@ def post(connection: Connection, charges: Sequence[Charge], now: datetime) -> Po
     if len(totals) != counts.number:
         accounts.forget((tally.tenant_id, tally.customer_id) for tally in tallies)
         raise Stale
-    return Posted(_fall_due(connection, tallies, totals, now), locked_at)
+    return Posted(fall_due(connection, tallies, totals, charges, now), locked_at)
 
 
 def lock_wallets(connection: Connection, charges: Sequence[Charge]) -> dict[tuple[str, int], Standing]:
@@ -84,36 +81,3 @@ def _begin_periods(connection: Connection, tallies: Iterable[Tally]) -> None:
     if new:
         period_rows.begin(connection, new)
         accounts.forget((period.tenant_id, period.customer_id) for period in new)
-
-
-def _fall_due(connection: Connection, tallies: Sequence[Tally], totals: Iterable[PeriodTotals], now: datetime) -> int:
-    """One payment for each tier that has begun and has none; the row says how many have."""
-    owed: list[NewPayment] = []
-    reached = []
-    for total in totals:
-        tally = tallies[total.number - 1]
-        if not tally.plan.has_tiers:
-            continue
-        tiers = tiers_owed(total.tokens, tally.plan)
-        if tiers > total.tiers_reached:
-            reached.append((tally.tenant_id, tally.customer_id, tally.period.starts_at, tiers))
-            owed += [_tier_payment(connection, tally, tier) for tier in range(total.tiers_reached + 1, tiers + 1)]
-    if not owed:
-        return 0
-    period_rows.reach(connection, reached)
-    return payment_rows.fall_due(connection, owed, now)
-
-
-def _tier_payment(connection: Connection, tally: Tally, tier: int) -> NewPayment:
-    natural = (tally.tenant_id, tally.customer_id, tally.period.starts_at, PaymentKind.TIER, tier, 0)
-    return NewPayment(
-        tally.tenant_id,
-        payment_id(catalogue.installation(connection), *natural),
-        tally.customer_id,
-        tally.period.starts_at,
-        PaymentKind.TIER.value,
-        tier,
-        0,
-        tally.plan.tier_fee_minor,
-        tally.plan.payment_currency,
-    )

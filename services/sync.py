@@ -1,20 +1,25 @@
-"""One place that believes Stripe: an intent as it stands, and what that makes of our payment."""
+"""One place that believes Stripe: an intent as it stands, and what that makes of our payment.
+
+The answer to a confirm, a webhook and the reconciler all come here; whichever is first moves the payment, and the
+others find it there. Nothing here calls Stripe.
+"""
 
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from billing.dunning import next_attempt_at
 from billing.errors import BrokenInvariant
-from billing.payments import COLLECTABLE, AttemptState, PaymentKind, PaymentState
+from billing.payments import PAID, WAITING, AttemptState, PaymentKind, PaymentState
 from billing.payments import payment_id as payment_id_of
+from config import faults
 from config.logging import logger
 from db import payments as rows
-from db.payments import AttemptRow, PaymentRow
-from db.session import Connection
-from payments.classify import DeclineClass, classify
-from payments.gateway import Decline, IntentSnapshot
+from db.payments import AttemptRow, Move, PaymentRow
+from db.session import Connection, in_transaction
+from payments.gateway import IntentSnapshot
 from services import catalogue
+from services.declining import declined
+from services.paid import lock_with_wallets, settle_paid
 
 log = logger(__name__)
 
@@ -28,22 +33,21 @@ def sync(
     intent: IntentSnapshot,
     now: datetime,
     *,
+    source: str,
     answered_attempt: int | None = None,
 ) -> PaymentState | None:
-    """Move a payment to where its intent is; its state after that. Locks the payment.
+    """Move a payment to where its intent is; its state after that. Locks wallets and payment.
 
     `answered_attempt`: the intent came as the answer to that attempt's own confirm, so a decline in it is that
     attempt's; otherwise only a charge that is not the one from before the attempt can be. An answer to an
     attempt that has its outcome already changes nothing.
     """
-    payment = rows.lock(connection, tenant_id, payment_id)
+    payment = lock_with_wallets(connection, tenant_id, payment_id)
     if payment is None:
         return None
     check_identity(payment, intent)
     attempt = rows.open_attempt(connection, tenant_id, payment_id)
-    if attempt is None or payment.state not in COLLECTABLE or answered_attempt not in (None, attempt.attempt):
-        return PaymentState(payment.state)
-    state = _apply(connection, payment, attempt, intent, now, is_answer=answered_attempt is not None)
+    state = _moved(connection, payment, attempt, intent, now, source=source, answered_attempt=answered_attempt)
     log.info(
         "payment synced",
         payment_id=str(payment_id),
@@ -51,9 +55,29 @@ def sync(
         tier=payment.tier,
         amount_minor=payment.amount_minor,
         currency=payment.currency,
-        attempt=attempt.attempt,
+        attempt=payment.attempts_made,
+        source=source,
         state=state,
     )
+    return state
+
+
+def believe(
+    tenant_id: str,
+    payment_id: UUID,
+    intent: IntentSnapshot,
+    now: datetime,
+    *,
+    source: str,
+    answered_attempt: int | None = None,
+) -> PaymentState | None:
+    """`sync` in a transaction of its own."""
+    state = in_transaction(
+        lambda connection: sync(
+            connection, tenant_id, payment_id, intent, now, source=source, answered_attempt=answered_attempt
+        )
+    )
+    faults.reached("collect.after_sync")
     return state
 
 
@@ -70,43 +94,134 @@ def check_identity(payment: PaymentRow, intent: IntentSnapshot) -> None:
         )
 
 
-def _apply(
+def _moved(
+    connection: Connection,
+    payment: PaymentRow,
+    attempt: AttemptRow | None,
+    intent: IntentSnapshot,
+    now: datetime,
+    *,
+    source: str,
+    answered_attempt: int | None,
+) -> PaymentState:
+    state = PaymentState(payment.state)
+    if intent.status == "succeeded":
+        return _collected(connection, payment, attempt, intent, now, source=source)
+    if state in PAID:
+        return state  # an older look at the intent; money that has moved stays
+    if intent.status == "canceled":
+        return _canceled(connection, payment, attempt, intent, now, source=source)
+    if attempt is None or answered_attempt not in {None, attempt.attempt}:
+        return state
+    return _attempted(connection, payment, attempt, intent, now, source=source, is_answer=answered_attempt is not None)
+
+
+def _collected(
+    connection: Connection,
+    payment: PaymentRow,
+    attempt: AttemptRow | None,
+    intent: IntentSnapshot,
+    now: datetime,
+    *,
+    source: str,
+) -> PaymentState:
+    if attempt is not None:
+        finish(connection, payment, attempt, AttemptState.SUCCEEDED, intent, now)
+    if payment.stripe_payment_intent_id is None:
+        # Stripe told us before our own commit did.
+        rows.set_intent(connection, payment.tenant_id, payment.payment_id, intent.stripe_payment_intent_id, now)
+    # A look at the intent that was overtaken knows less of what was given back than we do. That less is given back
+    # than was, a refund that failed, is seen by `services.refunds` alone, which makes sure that nothing overtook it.
+    known = 0 if source == "refund" else payment.refunded_minor
+    refunded_minor = max(known, intent.refunded_minor)
+    why = f"the PaymentIntent succeeded ({intent.latest_charge_id})"
+    return settle_paid(connection, payment, refunded_minor, now, source=source, why=why)
+
+
+def _canceled(
+    connection: Connection,
+    payment: PaymentRow,
+    attempt: AttemptRow | None,
+    intent: IntentSnapshot,
+    now: datetime,
+    *,
+    source: str,
+) -> PaymentState:
+    """A canceled intent can never succeed; unless we wished so, what was used is owed all the same."""
+    if payment.state == PaymentState.VOIDED:
+        return PaymentState.VOIDED
+    if attempt is not None:
+        finish(connection, payment, attempt, AttemptState.ABANDONED, intent, now)
+    why = f"voided: {payment.void_reason}" if payment.is_wished_void else "its PaymentIntent was canceled at Stripe"
+    rows.settle(connection, payment, Move(PaymentState.VOIDED, why), now, source=source)
+    if not payment.is_wished_void and payment.kind != PaymentKind.TOP_UP:
+        owe_again(connection, payment, now, "its PaymentIntent was canceled at Stripe; it is owed all the same")
+    return PaymentState.VOIDED
+
+
+def _attempted(
     connection: Connection,
     payment: PaymentRow,
     attempt: AttemptRow,
     intent: IntentSnapshot,
     now: datetime,
     *,
+    source: str,
     is_answer: bool,
 ) -> PaymentState:
+    """The intent after an attempt that was neither collected nor canceled."""
     match intent.status:
-        case "succeeded":
-            _finish(connection, payment, attempt, AttemptState.SUCCEEDED, intent, now)
-            return _settle(connection, payment, PaymentState.SUCCEEDED, None, now)
         case "processing":
-            return _settle(connection, payment, PaymentState.PROCESSING, now + LOOK_AGAIN_AFTER, now)
+            rows.await_outcome(connection, payment, attempt.attempt)
+            move = Move(PaymentState.PROCESSING, "Stripe is still at it", now + LOOK_AGAIN_AFTER)
         case "requires_action":
-            _finish(connection, payment, attempt, AttemptState.DECLINED, intent, now)
-            return _settle(connection, payment, PaymentState.NEEDS_AUTHENTICATION, None, now)
-        case "canceled":
-            _finish(connection, payment, attempt, AttemptState.ABANDONED, intent, now)
-            _owe_again(connection, payment, now)
-            return _settle(connection, payment, PaymentState.VOIDED, None, now)
+            finish(connection, payment, attempt, AttemptState.DECLINED, intent, now)
+            move = Move(PaymentState.NEEDS_AUTHENTICATION, "the customer is to confirm it with their bank")
         case "requires_payment_method" if intent.decline and (
             is_answer or intent.latest_charge_id != attempt.charge_before
         ):
-            return _decline(connection, payment, attempt, intent, intent.decline, now)
+            move, meaning = declined(connection, payment, attempt, intent.decline, now)
+            finish(connection, payment, attempt, AttemptState.DECLINED, intent, now, meaning)
         case _:
-            return _settle(connection, payment, PaymentState.UNKNOWN, now + LOOK_AGAIN_AFTER, now)
+            why = f"the PaymentIntent is {intent.status}, and nothing tells of this attempt"
+            move = Move(PaymentState.UNKNOWN, why, now + LOOK_AGAIN_AFTER)
+    if payment.is_wished_void and move.state in WAITING:
+        move = move._replace(due_at=now)
+    if PaymentState(payment.state) is not move.state or move.state is not PaymentState.PROCESSING:
+        rows.settle(connection, payment, move, now, source=source)
+    return move.state
 
 
-def _owe_again(connection: Connection, payment: PaymentRow, now: datetime) -> None:
-    """A canceled intent can never succeed; what it was for is owed all the same, as the next generation."""
+def finish(
+    connection: Connection,
+    payment: PaymentRow,
+    attempt: AttemptRow,
+    state: AttemptState,
+    intent: IntentSnapshot,
+    now: datetime,
+    meaning: str | None = None,
+) -> None:
+    """Write the outcome of an attempt."""
+    rows.finish_attempt(
+        connection,
+        payment,
+        attempt.attempt,
+        state,
+        charge_id=intent.latest_charge_id,
+        decline=asdict(intent.decline) if intent.decline and state is AttemptState.DECLINED else None,
+        decline_class=meaning,
+        now=now,
+    )
+
+
+def owe_again(connection: Connection, payment: PaymentRow, now: datetime, why: str) -> UUID:
+    """What a payment was for falls due once more, as the next generation; its id."""
     generation = payment.generation + 1
-    natural = (payment.tenant_id, payment.customer_id, payment.period_start, PaymentKind(payment.kind), payment.tier)
+    kind = PaymentKind(payment.kind)
+    natural = (payment.tenant_id, payment.customer_id, payment.period_start, kind, payment.tier)
     again = rows.NewPayment(
         payment.tenant_id,
-        payment_id_of(catalogue.installation(connection), *natural, generation),
+        payment_id_of(catalogue.installation(connection), *natural, generation, payment.reference),
         payment.customer_id,
         payment.period_start,
         payment.kind,
@@ -114,72 +229,9 @@ def _owe_again(connection: Connection, payment: PaymentRow, now: datetime) -> No
         generation,
         payment.amount_minor,
         payment.currency,
+        payment.reference,
+        payment.wallet_id,
+        payment.credit_amount,
     )
-    rows.fall_due(connection, [again], now)
-
-
-def _decline(
-    connection: Connection,
-    payment: PaymentRow,
-    attempt: AttemptRow,
-    intent: IntentSnapshot,
-    decline: Decline,
-    now: datetime,
-) -> PaymentState:
-    """A definite decline: what it means, and when the next attempt is made."""
-    meaning = classify(decline)
-    _finish(connection, payment, attempt, AttemptState.DECLINED, intent, now, meaning)
-    state, due_at = after_decline(meaning, payment.first_attempt_at or now, attempt.attempt)
-    code = decline.decline_code or decline.code
-    return _settle(connection, payment, state, due_at, now, code=code, message=decline.message)
-
-
-def after_decline(
-    meaning: DeclineClass, first_attempt_at: datetime, attempts_made: int
-) -> tuple[PaymentState, datetime | None]:
-    """Where a payment goes after a decline, and when it is due again."""
-    match meaning:
-        case DeclineClass.CUSTOMER_NEEDED:
-            return PaymentState.NEEDS_AUTHENTICATION, None
-        case DeclineClass.HARD:
-            return PaymentState.NEEDS_PAYMENT_METHOD, None
-        case DeclineClass.UNKNOWN if attempts_made > 1:
-            return PaymentState.NEEDS_PAYMENT_METHOD, None
-        case _:
-            due_at = next_attempt_at(first_attempt_at, attempts_made)
-            return (PaymentState.RETRY_SCHEDULED, due_at) if due_at else (PaymentState.UNCOLLECTIBLE, None)
-
-
-def _finish(
-    connection: Connection,
-    payment: PaymentRow,
-    attempt: AttemptRow,
-    state: AttemptState,
-    intent: IntentSnapshot,
-    now: datetime,
-    meaning: DeclineClass | None = None,
-) -> None:
-    rows.finish_attempt(
-        connection,
-        payment,
-        attempt.attempt,
-        state,
-        charge_id=intent.latest_charge_id,
-        decline=asdict(intent.decline) if intent.decline else None,
-        decline_class=meaning,
-        now=now,
-    )
-
-
-def _settle(
-    connection: Connection,
-    payment: PaymentRow,
-    state: PaymentState,
-    due_at: datetime | None,
-    now: datetime,
-    *,
-    code: str | None = None,
-    message: str | None = None,
-) -> PaymentState:
-    rows.settle(connection, payment, state, due_at=due_at, now=now, decline_code=code, decline_message=message)
-    return state
+    rows.fall_due(connection, [again], now, source="sync", why=why)
+    return again.payment_id

@@ -7,6 +7,7 @@ from celery import shared_task
 
 from config import clock
 from config.settings import settings
+from services import reconcile
 from services.collect import claim_due, collect
 from services.gateways import gateway
 from tasks import names
@@ -29,3 +30,19 @@ def sweep_payments() -> int:
 def collect_payment(tenant_id: str, payment_id: str) -> None:
     """Take one payment as far as it goes now."""
     until_available(lambda: collect(tenant_id, UUID(payment_id), gateway(), clock.now()))
+
+
+@shared_task(name=names.LOOK_AT_PAYMENTS, **_SWEPT)
+def look_at_payments() -> int:
+    """Hand out every payment that is not final, to be looked at; how many."""
+    number = 0
+    for tenant_id, payment_id in reconcile.open_payments():
+        look_at_payment.apply_async((tenant_id, str(payment_id)), queue=settings().payments_queue)
+        number += 1
+    return number
+
+
+@shared_task(name=names.LOOK_AT_PAYMENT, **_SWEPT)
+def look_at_payment(tenant_id: str, payment_id: str) -> None:
+    """See how one payment stands at Stripe."""
+    until_available(lambda: reconcile.look(tenant_id, UUID(payment_id), gateway(), clock.now()))

@@ -50,7 +50,7 @@ def _say(state: RetryCallState) -> None:
 # One for the life of the process: each holds itself in a cycle, and one per message is memory that comes back late.
 _retrying = Retrying(
     retry=retry_if_exception_type(Unavailable),
-    wait=wait_exponential_jitter(initial=0.1, max=LONGEST_WAIT_SECONDS),
+    wait=wait_exponential_jitter(multiplier=0.1, max=LONGEST_WAIT_SECONDS),
     sleep=_sleep,
     before_sleep=_say,
 )

@@ -11,11 +11,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 #: The rooms that run in production; sandbox and bench are for trying things out.
-PRODUCT = ("sdk/src/centavo", "billing", "config", "db", "payments", "services", "tasks", "worker", "cli")
-ROOMS = (*PRODUCT, "sandbox", "bench")
+PRODUCT = ("sdk/src/centavo", "billing", "config", "db", "payments", "services", "tasks", "worker", "api", "cli")
+ROOMS = (*PRODUCT, "sandbox", "bench", "chaos")
 
 #: One table after the other: a list to look things up in, not code to follow.
-LISTS = {"db/schema.py"}
+LISTS = {"db/schema/metering.py", "db/schema/collecting.py"}
 MIGRATIONS = "db/migrations/versions/"
 
 LINES_OF_FUNCTION_MAX = 60
@@ -107,12 +107,15 @@ def test_no_float_comes_near_money() -> None:
 
 
 def test_no_statement_asks_postgres_for_the_time() -> None:
-    """Time is an argument: the same envelope at another hour must be able to say so."""
+    """Time is an argument: the same envelope at another hour must be able to say so.
+
+    But for the pace, which many machines share: their clocks differ, and the server's is one.
+    """
     names = "current_timestamp", "current_date", "localtimestamp"
     functions = "now", "clock_timestamp", "statement_timestamp", "transaction_timestamp"
     asks = rf"\b({'|'.join(names)})\b|\b({'|'.join(functions)})\s*\("
 
-    assert where(texts(asks), "db", "services") == set()
+    assert where(texts(asks), "db", "services") == {"db/collecting.py"}
 
 
 def test_only_the_clock_tells_the_time() -> None:

@@ -39,7 +39,7 @@ def configuration(chosen: Settings) -> dict[str, Any]:
         "task_create_missing_queues": False,
         "task_routes": {"centavo.sweep_*": {"queue": chosen.ticks_queue}},
         "worker_consumer": "worker.intake:Intake",
-        "imports": ("tasks.usage", "tasks.payments"),
+        "imports": ("tasks.usage", "tasks.payments", "tasks.refunds", "tasks.topups", "tasks.webhooks"),
         "beat_schedule": schedule(chosen),
         "beat_scheduler": "celery.beat:Scheduler",
         "timezone": "UTC",

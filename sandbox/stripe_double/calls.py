@@ -2,14 +2,22 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sandbox.stripe_double.errors import Json, no_such
 from sandbox.stripe_double.forms import Shape, array_of, created_range, integer, text
 from sandbox.stripe_double.render import expanded
-from sandbox.stripe_double.state import Charge, Customer, PaymentIntent, PaymentMethod, Store
+from sandbox.stripe_double.state import Store
 
-Item = TypeVar("Item", Customer, PaymentMethod, PaymentIntent, Charge)
+
+class Listed(Protocol):
+    """What can stand in a list."""
+
+    id: str
+    created: int
+
+
+Item = TypeVar("Item", bound=Listed)
 
 EXPAND: Shape = {"expand": array_of(text)}
 PAGE: Shape = {**EXPAND, "limit": integer, "starting_after": text, "ending_before": text}

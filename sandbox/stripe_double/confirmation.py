@@ -1,4 +1,4 @@
-"""What confirming a payment intent does: success, decline, or a customer who has to authenticate.
+"""What confirming a payment intent does: success, decline, waiting, or a customer who has to authenticate.
 
 Sources: https://docs.stripe.com/payments/paymentintents/lifecycle and
 https://docs.stripe.com/payments/without-card-authentication
@@ -7,11 +7,15 @@ https://docs.stripe.com/payments/without-card-authentication
 from collections.abc import Mapping
 from typing import Any
 
-from sandbox.stripe_double.cards import AUTHENTICATION_NOT_HANDLED, AUTHENTICATION_REQUIRED, CardDecline
+from sandbox.stripe_double.cards import AUTHENTICATION_NOT_HANDLED, AUTHENTICATION_REQUIRED, GENERIC, CardDecline
+from sandbox.stripe_double.disputes import open_dispute
 from sandbox.stripe_double.errors import ApiError, invalid_request
+from sandbox.stripe_double.objects import Charge, PaymentIntent, PaymentMethod
 from sandbox.stripe_double.payment_methods import decline_facts, refused, unusable
 from sandbox.stripe_double.render import payment_intent_json, payment_method_json
-from sandbox.stripe_double.state import Charge, PaymentIntent, PaymentMethod, Store
+from sandbox.stripe_double.scripts import decline_of
+from sandbox.stripe_double.state import Store
+from sandbox.stripe_double.wishes import Step
 
 CONFIRMABLE = frozenset({"requires_payment_method", "requires_confirmation", "requires_action"})
 
@@ -23,17 +27,56 @@ def confirm_intent(store: Store, intent: PaymentIntent, params: Mapping[str, Any
     _refuse_redirects(intent, params)
     method = _method_for(store, intent, params.get("payment_method"))
     intent.payment_method, intent.last_payment_error = method.id, None
-    if method.card.needs_authentication:
-        _authenticate(store, intent, method, params)
-    elif method.card.decline:
-        raise _declined(intent, method, method.card.decline, store.add_charge(intent, method, method.card.decline))
-    else:
-        _succeed(store, intent, method)
+    step = store.cards.next_step(method, intent.customer)
+    match step.do if step else _own_way(method):
+        case "authenticate":
+            _authenticate(store, intent, method, params)
+        case "decline":
+            decline = decline_of(step) if step else method.card.decline or GENERIC
+            raise declined(store, intent, method, decline, store.add_charge(intent, method, decline))
+        case "processing":
+            _wait(store, intent, method)
+        case _:
+            succeed(store, intent, store.add_charge(intent, method, None))
 
 
 def unexpected_state(intent: PaymentIntent, message: str) -> ApiError:
     shown = payment_intent_json(intent)
     return invalid_request(message, code="payment_intent_unexpected_state", payment_intent=shown)
+
+
+def succeed(store: Store, intent: PaymentIntent, charge: Charge) -> None:
+    """The money is taken. A card that its holder disputes is disputed at once."""
+    intent.status, intent.next_action = "succeeded", None
+    charge.method.spent = charge.method.customer is None
+    store.emit("payment_intent.succeeded", payment_intent_json(intent))
+    if charge.method.card.is_disputed:
+        open_dispute(store, charge)
+
+
+def declined(
+    store: Store, intent: PaymentIntent, method: PaymentMethod, decline: CardDecline, charge: Charge | None
+) -> ApiError:
+    """The decline as an error; the intent is left without a payment method, so every retry names one."""
+    shown = payment_method_json(method)
+    charged = {"charge": charge.id} if charge else {}
+    intent.status, intent.payment_method, intent.next_action = "requires_payment_method", None, None
+    intent.last_payment_error = {
+        "type": "card_error",
+        "message": decline.message,
+        "payment_method": shown,
+        **charged,
+        **decline_facts(decline),
+    }
+    store.emit("payment_intent.payment_failed", payment_intent_json(intent))
+    return refused(decline, payment_intent=payment_intent_json(intent), payment_method=shown, **charged)
+
+
+def _own_way(method: PaymentMethod) -> str:
+    """What an unscripted card does, as a step has it."""
+    needs_authentication = method.card.needs_authentication and not method.is_set_up
+    own = Step(do="authenticate" if needs_authentication else "decline" if method.card.decline else "succeed")
+    return own.do
 
 
 def _refuse_redirects(intent: PaymentIntent, params: Mapping[str, Any]) -> None:
@@ -55,33 +98,20 @@ def _method_for(store: Store, intent: PaymentIntent, sent: str | None) -> Paymen
     return method
 
 
-def _succeed(store: Store, intent: PaymentIntent, method: PaymentMethod) -> None:
-    store.add_charge(intent, method, None)
-    intent.status, intent.next_action = "succeeded", None
-    method.spent = method.customer is None
+def _wait(store: Store, intent: PaymentIntent, method: PaymentMethod) -> None:
+    """The outcome comes later, when a test says so."""
+    store.add_charge(intent, method, None, is_pending=True)
+    intent.status, intent.next_action = "processing", None
+    store.emit("payment_intent.processing", payment_intent_json(intent))
 
 
 def _authenticate(store: Store, intent: PaymentIntent, method: PaymentMethod, params: Mapping[str, Any]) -> None:
     """Off session the issuer declines at once; else the customer is asked, unless the caller forbids it."""
     if params.get("off_session"):
         charge = store.add_charge(intent, method, AUTHENTICATION_REQUIRED)
-        raise _declined(intent, method, AUTHENTICATION_REQUIRED, charge)
+        raise declined(store, intent, method, AUTHENTICATION_REQUIRED, charge)
     if params.get("error_on_requires_action"):
-        raise _declined(intent, method, AUTHENTICATION_NOT_HANDLED, None)
+        raise declined(store, intent, method, AUTHENTICATION_NOT_HANDLED, None)
     intent.status = "requires_action"
     intent.next_action = {"type": "use_stripe_sdk", "use_stripe_sdk": {}}
-
-
-def _declined(intent: PaymentIntent, method: PaymentMethod, decline: CardDecline, charge: Charge | None) -> ApiError:
-    """The decline as an error; the intent is left without a payment method, so every retry names one."""
-    shown = payment_method_json(method)
-    charged = {"charge": charge.id} if charge else {}
-    intent.status, intent.payment_method, intent.next_action = "requires_payment_method", None, None
-    intent.last_payment_error = {
-        "type": "card_error",
-        "message": decline.message,
-        "payment_method": shown,
-        **charged,
-        **decline_facts(decline),
-    }
-    return refused(decline, payment_intent=payment_intent_json(intent), payment_method=shown, **charged)
+    store.emit("payment_intent.requires_action", payment_intent_json(intent))

@@ -3,9 +3,10 @@
 from sandbox.stripe_double.calls import CREATED, EXPAND, PAGE, Call
 from sandbox.stripe_double.errors import Json, invalid_request
 from sandbox.stripe_double.forms import Shape, metadata, object_of, text
+from sandbox.stripe_double.objects import Customer
 from sandbox.stripe_double.payment_methods import attach_to
 from sandbox.stripe_double.render import customer_json, payment_method_json
-from sandbox.stripe_double.state import Customer, merge_metadata, new_id
+from sandbox.stripe_double.state import merge_metadata, new_id
 
 DETAILS: Shape = {
     **EXPAND,
@@ -25,7 +26,7 @@ LIST_METHODS: Shape = {**PAGE, "type": text}
 def create(call: Call) -> Json:
     customer = Customer(id=new_id("cus"), created=call.store.clock.now())
     if "payment_method" in call.params:
-        attach_to(customer, call.store.payment_method(call.params["payment_method"], status=400))
+        attach_to(call.store, customer, call.store.payment_method(call.params["payment_method"], status=400))
     _set_details(customer, call)
     call.store.customers[customer.id] = customer
     return call.show(customer_json(customer))

@@ -15,7 +15,7 @@ class Answer:
     """What goes back over the wire."""
 
     status: int
-    body: Json
+    body: Json | str  # text is HTML, from whatever stands between us and Stripe
     headers: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -3,11 +3,13 @@
 import re
 
 from sandbox.stripe_double.calls import CREATED, EXPAND, PAGE, Call
+from sandbox.stripe_double.cards import GENERIC
 from sandbox.stripe_double.confirmation import CONFIRMABLE, confirm_intent, unexpected_state
 from sandbox.stripe_double.errors import Json, invalid_request
 from sandbox.stripe_double.forms import Node, Shape, array_of, boolean, integer, metadata, object_of, one_of, text
+from sandbox.stripe_double.objects import Charge, PaymentIntent
 from sandbox.stripe_double.render import payment_intent_json
-from sandbox.stripe_double.state import PaymentIntent, merge_metadata, new_id
+from sandbox.stripe_double.state import merge_metadata, new_id
 
 AMOUNT_MIN, AMOUNT_MAX = 50, 99_999_999
 
@@ -100,16 +102,24 @@ def cancel(call: Call) -> Json:
     intent = call.store.payment_intent(call.path_id)
     if intent.status not in CANCELABLE:
         raise unexpected_state(intent, f"A PaymentIntent that is {intent.status} can't be canceled.")
+    if intent.status == "processing":
+        _give_up(call.store.charge(str(intent.latest_charge)))
     intent.status, intent.next_action = "canceled", None
     intent.canceled_at = call.store.clock.now()
     intent.cancellation_reason = call.params.get("cancellation_reason")
-    return call.show(payment_intent_json(intent))
+    shown = payment_intent_json(intent)
+    call.store.emit("payment_intent.canceled", shown)
+    return call.show(shown)
 
 
 def list_(call: Call) -> Json:
     wanted = call.params.get("customer")
     found = [intent for intent in call.store.payment_intents.values() if wanted in {None, intent.customer}]
     return call.page(found, payment_intent_json)
+
+
+def _give_up(charge: Charge) -> None:
+    charge.is_pending, charge.decline = False, GENERIC
 
 
 def _refuse_contradictions(call: Call) -> None:

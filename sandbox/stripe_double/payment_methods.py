@@ -3,11 +3,12 @@
 from typing import Any
 
 from sandbox.stripe_double.calls import EXPAND, PAGE, Call
-from sandbox.stripe_double.cards import BY_CARD_TOKEN, BY_NUMBER, NOT_A_TEST_CARD, CardDecline, TestCard
+from sandbox.stripe_double.cards import NOT_A_TEST_CARD, CardDecline, TestCard
 from sandbox.stripe_double.errors import ApiError, Json, invalid_request, no_such
 from sandbox.stripe_double.forms import Shape, integer, metadata, object_of, one_of, text
+from sandbox.stripe_double.objects import Customer, PaymentMethod
 from sandbox.stripe_double.render import payment_method_json
-from sandbox.stripe_double.state import Customer, PaymentMethod
+from sandbox.stripe_double.state import Store
 
 CREATE: Shape = {
     **EXPAND,
@@ -24,7 +25,7 @@ LIST: Shape = {**PAGE, "customer": text, "type": text}
 
 def create(call: Call) -> Json:
     sent = call.params["card"]
-    method = call.store.add_payment_method(_card_of(sent))
+    method = call.store.add_payment_method(_card_of(call.store, sent))
     method.exp_month = sent.get("exp_month", method.exp_month)
     method.exp_year = sent.get("exp_year", method.exp_year)
     method.metadata = call.params.get("metadata") or {}
@@ -38,7 +39,7 @@ def retrieve(call: Call) -> Json:
 def attach(call: Call) -> Json:
     customer = call.store.customer(call.params["customer"], "customer", status=400)
     method = call.store.payment_method(call.path_id)
-    attach_to(customer, method)
+    attach_to(call.store, customer, method)
     return call.show(payment_method_json(method))
 
 
@@ -47,7 +48,8 @@ def detach(call: Call) -> Json:
     if method.customer is None:
         raise unusable(f"{method.id} is not attached to a customer.")
     _forget_default(call.store.customer(method.customer), method)
-    method.customer, method.spent = None, True
+    customer, method.customer, method.spent = method.customer, None, True
+    call.store.emit("payment_method.detached", payment_method_json(method), {"customer": customer})
     return call.show(payment_method_json(method))
 
 
@@ -57,7 +59,7 @@ def list_(call: Call) -> Json:
     return call.page(held, payment_method_json)
 
 
-def attach_to(customer: Customer, method: PaymentMethod) -> None:
+def attach_to(store: Store, customer: Customer, method: PaymentMethod) -> None:
     """Attach a card; Stripe tries the card first, so one that always declines never gets this far."""
     if method.spent:
         raise unusable(f"{method.id} was detached, or used without a customer; make a new one.")
@@ -65,7 +67,9 @@ def attach_to(customer: Customer, method: PaymentMethod) -> None:
         raise unusable(f"{method.id} is attached to another customer already.")
     if method.card.decline and not method.card.attachable:
         raise refused(method.card.decline, payment_method=payment_method_json(method))
-    method.customer = customer.id
+    if method.customer is None:
+        method.customer = customer.id
+        store.emit("payment_method.attached", payment_method_json(method))
 
 
 def unusable(message: str) -> ApiError:
@@ -90,15 +94,16 @@ def decline_facts(decline: CardDecline) -> Json:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _card_of(sent: Json) -> TestCard:
+def _card_of(store: Store, sent: Json) -> TestCard:
     if "token" in sent:
-        if sent["token"] not in BY_CARD_TOKEN:
+        card = store.cards.of_card_token(sent["token"])
+        if card is None:
             raise no_such("token", sent["token"], "card[token]", status=400)
-        return BY_CARD_TOKEN[sent["token"]]
-    number = sent.get("number", "").replace(" ", "")
-    if number not in BY_NUMBER:
+        return card
+    card = store.cards.of_number(sent.get("number", ""))
+    if card is None:
         raise refused(NOT_A_TEST_CARD, param="card[number]")
-    return BY_NUMBER[number]
+    return card
 
 
 def _forget_default(customer: Customer, method: PaymentMethod) -> None:

@@ -3,13 +3,19 @@
 from collections.abc import Callable, Collection
 
 from sandbox.stripe_double.errors import Json, invalid_request
-from sandbox.stripe_double.state import Charge, Customer, PaymentIntent, PaymentMethod, Store
+from sandbox.stripe_double.objects import Charge, Customer, PaymentIntent, PaymentMethod
+from sandbox.stripe_double.state import Store
 
 EXPANDABLE: dict[str, frozenset[str]] = {
     "payment_intent": frozenset({"customer", "latest_charge", "payment_method"}),
     "charge": frozenset({"customer", "payment_intent"}),
     "payment_method": frozenset({"customer"}),
     "customer": frozenset(),
+    "setup_intent": frozenset({"customer", "payment_method"}),
+    "refund": frozenset({"charge", "payment_intent"}),
+    "dispute": frozenset({"charge", "payment_intent"}),
+    "event": frozenset(),
+    "webhook_endpoint": frozenset(),
 }
 
 
@@ -68,13 +74,13 @@ def payment_method_json(method: PaymentMethod) -> Json:
 
 
 def charge_json(charge: Charge) -> Json:
-    intent, paid = charge.intent, charge.decline is None
+    intent, paid = charge.intent, charge.is_paid
     return {
         "id": charge.id,
         "object": "charge",
         "amount": charge.amount,
         "amount_captured": charge.amount if paid else 0,
-        "amount_refunded": 0,
+        "amount_refunded": charge.amount_refunded,
         "application": None,
         "application_fee": None,
         "application_fee_amount": None,
@@ -86,7 +92,7 @@ def charge_json(charge: Charge) -> Json:
         "currency": intent.currency,
         "customer": intent.customer,
         "description": intent.description,
-        "disputed": False,
+        "disputed": charge.dispute is not None,
         "failure_balance_transaction": None,
         "failure_code": charge.decline.code if charge.decline else None,
         "failure_message": charge.decline.message if charge.decline else None,
@@ -110,14 +116,14 @@ def charge_json(charge: Charge) -> Json:
         "receipt_email": intent.receipt_email,
         "receipt_number": None,
         "receipt_url": None,
-        "refunded": False,
+        "refunded": charge.amount_refunded == charge.amount,
         "review": None,
         "shipping": None,
         "source": None,
         "source_transfer": None,
         "statement_descriptor": None,
         "statement_descriptor_suffix": intent.statement_descriptor_suffix,
-        "status": "succeeded" if paid else "failed",
+        "status": charge.status,
         "transfer_data": None,
         "transfer_group": None,
     }
@@ -156,7 +162,7 @@ def payment_intent_json(intent: PaymentIntent) -> Json:
         "payment_method_configuration_details": None,
         "payment_method_options": {"card": {"request_three_d_secure": "automatic"}},
         "payment_method_types": ["card"],
-        "processing": None,
+        "processing": {"type": "card", "card": {}} if intent.status == "processing" else None,
         "receipt_email": intent.receipt_email,
         "review": None,
         "setup_future_usage": None,
@@ -182,6 +188,7 @@ def expanded(shown: Json, store: Store, expand: Collection[str]) -> Json:
 
 def _look_up(store: Store) -> dict[str, Callable[[str], Json]]:
     return {
+        "charge": lambda id_: charge_json(store.charge(id_)),
         "customer": lambda id_: customer_json(store.customer(id_)),
         "latest_charge": lambda id_: charge_json(store.charge(id_)),
         "payment_intent": lambda id_: payment_intent_json(store.payment_intent(id_)),
@@ -189,7 +196,9 @@ def _look_up(store: Store) -> dict[str, Callable[[str], Json]]:
     }
 
 
-def _outcome(charge: Charge) -> Json:
+def _outcome(charge: Charge) -> Json | None:
+    if charge.is_pending:
+        return None
     decline = charge.decline
     return {
         "advice_code": decline.advice_code if decline else None,

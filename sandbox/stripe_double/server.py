@@ -6,15 +6,21 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
+from typing import cast
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sandbox.stripe_double.app import StripeDouble
+from sandbox.stripe_double.control_api import control_routes
+from sandbox.stripe_double.webhook_endpoints import add_endpoint
 
 LOOPBACK = "127.0.0.1"
 #: Longer than a worker pauses between two payments, so that its connections live on.
 KEEP_ALIVE_SECONDS = 75
-SHUTDOWN_SECONDS = 1
+SHUTDOWN_SECONDS = 0.2
+TICK_SECONDS = 0.02
 
 
 class NotLoopback(ValueError):
@@ -51,25 +57,73 @@ def base_url(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+class _Protocol(H11Protocol):
+    """HTTP by uvicorn; a request may end its connection, as `request.state.drop()`."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        super().connection_made(transport)
+        # Each request's state is a copy of this.
+        self.app_state = {**self.app_state, "drop": transport.abort}
+
+
 class Server(uvicorn.Server):
-    """Uvicorn, telling when it serves."""
+    """Uvicorn, telling when it serves; for a while it may refuse all connections."""
 
     def __init__(self, double: StripeDouble, on_ready: Callable[[], None]) -> None:
         super().__init__(
             uvicorn.Config(
-                double.app(),
+                double.app(control_routes(double, self.refuse_connections)),
+                http=_Protocol,
                 log_level="warning",
                 lifespan="off",
                 ws="none",
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=SHUTDOWN_SECONDS,
             )
         )
         self._on_ready = on_ready
+        self._refusing: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_ready()
+
+    async def main_loop(self) -> None:
+        """As uvicorn's, but quick to see that it shall end: hundreds of tests wait for that."""
+        ticks = count()
+        while not await self.on_tick(next(ticks)):  # noqa: ASYNC110 - a signal handler sets uvicorn's flag
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, but without a pause when no request is on its way."""
+        for server in self.servers:
+            server.close()
+        for listening in sockets or []:
+            listening.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=SHUTDOWN_SECONDS)
+
+    async def refuse_connections(self, seconds: float) -> None:
+        """End all connections and refuse new ones, as if nothing served here; then serve at the same address again.
+
+        The port is free meanwhile: should another program take it, the double is not reached again.
+        """
+        if self._refusing is None or self._refusing.done():
+            self._refusing = asyncio.ensure_future(self._refuse(seconds))
+
+    async def _refuse(self, seconds: float) -> None:
+        addresses = [one.getsockname()[:2] for server in self.servers for one in server.sockets]
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            cast("_Protocol", connection).transport.abort()
+        await asyncio.sleep(seconds)
+        serving = asyncio.get_running_loop().create_server
+        self.servers = [await serving(self._protocol, sock=bind(host, port)) for host, port in addresses]
+
+    def _protocol(self) -> asyncio.Protocol:
+        return _Protocol(self.config, self.server_state, self.lifespan.state)
 
 
 @contextmanager
@@ -88,3 +142,16 @@ def served(double: StripeDouble, port: int = 0) -> Iterator[str]:
         server.should_exit = True
         thread.join()
         listening.close()
+
+
+def run(port: int, announce: Callable[[str], None], webhook_url: str | None = None, webhook_secret: str = "") -> None:
+    """Serve a double in this thread until a signal ends it; `announce` is told its address once it serves.
+
+    Raises OSError when the port is taken.
+    """
+    double = StripeDouble()
+    if webhook_url:
+        add_endpoint(double.store, webhook_url, webhook_secret, ["*"])
+    listening = bind(LOOPBACK, port)
+    url = base_url(listening)
+    asyncio.run(Server(double, lambda: announce(url)).serve([listening]))

@@ -1,80 +1,28 @@
-"""Everything the double knows, in memory: the objects, its clock, and the money it captured."""
+"""Everything the double knows, in memory: the objects, its clock, and what happened."""
 
 import secrets
 import string
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import TypeVar
 
-from sandbox.stripe_double.cards import BY_METHOD_TOKEN, CardDecline, TestCard
+from sandbox.stripe_double.cards import CardDecline, TestCard
 from sandbox.stripe_double.errors import Json, no_such
+from sandbox.stripe_double.objects import (
+    Charge,
+    Customer,
+    Dispute,
+    Event,
+    PaymentIntent,
+    PaymentMethod,
+    Refund,
+    SetupIntent,
+    WebhookEndpoint,
+)
+from sandbox.stripe_double.scripts import CardBook
 
 ALPHABET = string.ascii_letters + string.digits
 
-
-@dataclass
-class Customer:
-    id: str
-    created: int
-    name: str | None = None
-    email: str | None = None
-    phone: str | None = None
-    description: str | None = None
-    default_payment_method: str | None = None
-    metadata: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class PaymentMethod:
-    """A card. Spent (detached, or charged without a customer) it can't be used again."""
-
-    id: str
-    created: int
-    card: TestCard
-    exp_month: int = 12
-    exp_year: int = 2034
-    customer: str | None = None
-    spent: bool = False
-    metadata: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class Charge:
-    """One try to take money from a card; `decline` is None when it worked."""
-
-    id: str
-    created: int
-    intent: "PaymentIntent"
-    method: PaymentMethod
-    amount: int
-    decline: CardDecline | None = None
-
-
-@dataclass
-class PaymentIntent:
-    id: str
-    created: int
-    amount: int
-    currency: str
-    client_secret: str
-    status: str = "requires_payment_method"
-    customer: str | None = None
-    description: str | None = None
-    statement_descriptor_suffix: str | None = None
-    receipt_email: str | None = None
-    allowed_payment_method_types: list[str] | None = None
-    automatic_payment_methods: Json | None = None
-    metadata: dict[str, str] = field(default_factory=dict)
-    payment_method: str | None = None
-    last_payment_error: Json | None = None
-    latest_charge: str | None = None
-    next_action: Json | None = None
-    canceled_at: int | None = None
-    cancellation_reason: str | None = None
-
-
-Held = TypeVar("Held", Customer, PaymentMethod, PaymentIntent, Charge)
+Held = TypeVar("Held")
 
 
 class Clock:
@@ -92,24 +40,47 @@ class Store:
 
     def __init__(self) -> None:
         self.clock = Clock()
+        self.cards = CardBook()
         self.customers: dict[str, Customer] = {}
         self.payment_methods: dict[str, PaymentMethod] = {}
         self.payment_intents: dict[str, PaymentIntent] = {}
+        self.setup_intents: dict[str, SetupIntent] = {}
         self.charges: dict[str, Charge] = {}
+        self.refunds: dict[str, Refund] = {}
+        self.disputes: dict[str, Dispute] = {}
+        self.events: dict[str, Event] = {}
+        self.webhook_endpoints: dict[str, WebhookEndpoint] = {}
+        self._emitted: list[Event] = []
 
     def customer(self, customer_id: str, param: str = "id", status: int = 404) -> Customer:
         return _found(self.customers, "customer", customer_id, param, status)
 
-    def payment_intent(self, intent_id: str) -> PaymentIntent:
-        return _found(self.payment_intents, "payment_intent", intent_id, "intent")
+    def payment_intent(self, intent_id: str, param: str = "intent", status: int = 404) -> PaymentIntent:
+        return _found(self.payment_intents, "payment_intent", intent_id, param, status)
 
-    def charge(self, charge_id: str) -> Charge:
-        return _found(self.charges, "charge", charge_id, "charge")
+    def setup_intent(self, intent_id: str) -> SetupIntent:
+        return _found(self.setup_intents, "setupintent", intent_id, "intent")
+
+    def charge(self, charge_id: str, status: int = 404) -> Charge:
+        return _found(self.charges, "charge", charge_id, "charge", status)
+
+    def refund(self, refund_id: str) -> Refund:
+        return _found(self.refunds, "refund", refund_id, "refund")
+
+    def dispute(self, dispute_id: str) -> Dispute:
+        return _found(self.disputes, "dispute", dispute_id, "dispute")
+
+    def event(self, event_id: str) -> Event:
+        return _found(self.events, "event", event_id, "id")
+
+    def webhook_endpoint(self, endpoint_id: str) -> WebhookEndpoint:
+        return _found(self.webhook_endpoints, "webhook endpoint", endpoint_id, "webhook_endpoint")
 
     def payment_method(self, id_or_token: str, status: int = 404) -> PaymentMethod:
         """The payment method of this id; a test token makes a new one each time."""
-        if id_or_token in BY_METHOD_TOKEN:
-            return self.add_payment_method(BY_METHOD_TOKEN[id_or_token])
+        card = self.cards.of_method_token(id_or_token)
+        if card is not None:
+            return self.add_payment_method(card)
         return _found(self.payment_methods, "PaymentMethod", id_or_token, "payment_method", status)
 
     def add_payment_method(self, card: TestCard) -> PaymentMethod:
@@ -117,34 +88,25 @@ class Store:
         self.payment_methods[method.id] = method
         return method
 
-    def add_charge(self, intent: PaymentIntent, method: PaymentMethod, decline: CardDecline | None) -> Charge:
-        charge = Charge(new_id("ch_3"), self.clock.now(), intent, method, intent.amount, decline)
+    def add_charge(
+        self, intent: PaymentIntent, method: PaymentMethod, decline: CardDecline | None, *, is_pending: bool = False
+    ) -> Charge:
+        charge = Charge(new_id("ch_3"), self.clock.now(), intent, method, intent.amount, decline, is_pending)
         self.charges[charge.id] = charge
         intent.latest_charge = charge.id
         return charge
 
-    def captured(self) -> Json:
-        """What was really taken, by `metadata.payment_id`: the figure every test of money ends with."""
-        taken = [charge for charge in self.charges.values() if charge.decline is None]
-        payments: dict[str, Json] = {}
-        for charge in taken:
-            payment_id = charge.intent.metadata.get("payment_id", f"unnamed:{charge.intent.id}")
-            entry = payments.setdefault(payment_id, _nothing_captured(charge.intent.currency))
-            entry["amount_minor"] += charge.amount
-            entry["successes"] += 1
-            entry["stripe_payment_intent_ids"].append(charge.intent.id)
-        return {"payments": payments, "totals": _totals(taken)}
+    def emit(self, event_type: str, shown: Json, previous: Json | None = None) -> None:
+        """Note that something happened; every endpoint that wants to know waits for it from now on."""
+        event = Event(new_id("evt_1"), self.clock.now(), event_type, shown, previous, None, None)
+        event.waiting = {one.id for one in self.webhook_endpoints.values() if one.wants(event_type)}
+        self.events[event.id] = event
+        self._emitted.append(event)
 
-
-def _nothing_captured(currency: str) -> Json:
-    return {"currency": currency, "amount_minor": 0, "successes": 0, "stripe_payment_intent_ids": []}
-
-
-def _totals(taken: Iterable[Charge]) -> dict[str, int]:
-    totals: dict[str, int] = {}
-    for charge in taken:
-        totals[charge.intent.currency] = totals.get(charge.intent.currency, 0) + charge.amount
-    return totals
+    def take_emitted(self) -> list[Event]:
+        """What happened since this was asked last. Nothing may be awaited between the deed and this."""
+        taken, self._emitted = self._emitted, []
+        return taken
 
 
 def _found(held: dict[str, Held], kind: str, object_id: str, param: str, status: int = 404) -> Held:

@@ -13,9 +13,8 @@ from db import audit
 from db.prices import NewPrice
 from sandbox.stripe_double.app import StripeDouble
 from sandbox.stripe_double.server import served
-from services import gateways
+from services import cards, gateways
 from services.collect import claim_due, collect
-from services.customers import attach_card
 from services.prices import load_prices
 from services.usage import record_usage
 from tests.conftest import _forget
@@ -76,23 +75,23 @@ CORRUPTIONS: list[tuple[str, str]] = [
     ),
     ("a ladder's quantities are those of its events", "DELETE FROM period_quantities"),
     (
-        "the tiers that were reached are owed, and each is a live payment",
+        "the tiers that were reached are owed, and each has a payment",
         "UPDATE periods SET tiers_reached = 3 WHERE customer_id = 'bob'",
     ),
     (
-        "the tiers that were reached are owed, and each is a live payment",
+        "the tiers that were reached are owed, and each has a payment",
         "DELETE FROM payments WHERE customer_id = 'bob' AND state = 'due'",
     ),
     (
-        "the tiers that were reached are owed, and each is a live payment",
-        "UPDATE payments SET state = 'voided' WHERE customer_id = 'bob' AND state = 'due'",
+        "the tiers that were reached are owed, and each has a payment",
+        "UPDATE payments SET state = 'voided', due_at = NULL WHERE customer_id = 'bob' AND state = 'due'",
     ),
     (
-        "the tiers that were reached are owed, and each is a live payment",
+        "the tiers that were reached are owed, and each has a payment",
         "UPDATE payments SET tier = 7 WHERE customer_id = 'bob' AND state = 'due'",
     ),
     (
-        "the tiers that were reached are owed, and each is a live payment",
+        "the tiers that were reached are owed, and each has a payment",
         "UPDATE payments SET period_start = period_start + interval '1 s' WHERE customer_id = 'bob' AND state = 'due'",
     ),
     (
@@ -104,12 +103,23 @@ CORRUPTIONS: list[tuple[str, str]] = [
         "UPDATE payments SET currency = 'USD' WHERE customer_id = 'bob' AND state = 'due'",
     ),
     (
-        "a payment that succeeded did so in one attempt",
-        "UPDATE payment_attempts SET state = 'abandoned' WHERE state = 'succeeded'",
+        "only a payment that succeeded has an attempt that did, and one at most",
+        "UPDATE payments SET state = 'uncollectible', succeeded_at = NULL WHERE state = 'succeeded'",
     ),
     (
-        "a payment that succeeded did so in one attempt",
-        "UPDATE payments SET state = 'uncollectible' WHERE state = 'succeeded'",
+        "what is owed once has one live payment",
+        """INSERT INTO payments (tenant_id, payment_id, customer_id, period_start, kind, tier, generation, amount_minor,
+            currency, state, due_at, created_at, updated_at)
+        SELECT tenant_id, gen_random_uuid(), customer_id, period_start, kind, tier, 1, amount_minor, currency, state,
+            due_at, created_at, updated_at FROM payments WHERE state = 'due'""",
+    ),
+    (
+        "a top-up's value is what the wallet got of it",
+        """INSERT INTO payments (tenant_id, payment_id, customer_id, period_start, kind, tier, generation, reference,
+            amount_minor, currency, state, created_at, updated_at, succeeded_at, wallet_id, credit_amount, credit_given)
+        SELECT tenant_id, gen_random_uuid(), customer_id, created_at, 'top_up', 0, 0, 'x', 1, 'BRL', 'succeeded',
+            created_at, created_at, created_at, wallet_id, 5, 5
+        FROM wallets WHERE customer_id = 'bob'""",
     ),
     (
         "a payment's attempts are those it counts",
@@ -158,7 +168,7 @@ def _bill() -> None:
     a_customer("ana", credit="10")
     a_customer("bob", plan="tiers-8m", currencies=("BRL",))
     llama = tokens(700).model_copy(update={"category": "llm", "provider": "meta", "model": "llama"})
-    attach_card(TENANT, "bob", "pm_card_visa", gateways.gateway())
+    cards.attach(TENANT, "bob", "pm_card_visa", gateways.gateway(), now)
     record_usage(
         an_envelope(
             an_event("ana", key="ana-1"),

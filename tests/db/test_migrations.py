@@ -3,17 +3,21 @@
 import threading
 from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from psycopg.types.json import Jsonb
 
 from db import migrate
 from db.schema import metadata
 from db.session import make_engine
 from sandbox.postgres import PostgresServer
+from tests.db.valid_rows import NOW, STANDING, Row, insert
 
 #: Everything that can differ, each row with enough words to recognise what it is.
 CATALOGUE = {
@@ -46,8 +50,25 @@ CATALOGUE = {
     "rows that are always there": """
         SELECT 'installation', count(*)::text FROM installation
         UNION ALL SELECT 'price_book', string_agg(revision::text, ',') FROM price_book
+        UNION ALL SELECT 'collecting_switch', count(*)::text FROM collecting_switch
     """,
 }
+
+#: What the first revision knew of payments: how many attempts each had, and where it stood.
+FIRST_PAYMENTS: list[Row] = [
+    {"tier": 1, "state": "succeeded", "attempts_made": 2, "due_at": None, "succeeded_at": NOW},
+    {"tier": 2, "state": "due", "stripe_payment_intent_id": None},
+    {"tier": 3, "state": "retry_scheduled", "attempts_made": 1, "last_decline_code": "insufficient_funds"},
+    {"tier": 4, "state": "submitting", "attempts_made": 1},
+    {"tier": 5, "state": "needs_payment_method", "due_at": None},
+]
+#: (tier, attempt), state, card.
+FIRST_ATTEMPTS = [
+    ((1, 1), "declined", "pm_old"),
+    ((1, 2), "succeeded", "pm_new"),
+    ((3, 1), "declined", "pm_old"),
+    ((4, 1), "submitting", "pm_new"),
+]
 
 
 @pytest.fixture
@@ -131,3 +152,57 @@ def test_two_migrators_wait_for_each_other(empty_database: str) -> None:
 
     assert failures == []
     assert migrate.current(empty_database) == migrate.head()
+
+
+def test_payments_of_the_first_revision_stay_as_they_are(empty_database: str) -> None:
+    """Every column keeps its value, the new ones say that nothing was refunded, voided or topped up yet."""
+    _upgrade(empty_database, "0001")
+    with psycopg.connect(empty_database) as connection:
+        _write_as_first(connection)
+        before = _rows(connection, "payments"), _rows(connection, "payment_attempts")
+
+    migrate.migrate(empty_database)
+
+    with psycopg.connect(empty_database) as connection:
+        payments, attempts = _rows(connection, "payments"), _rows(connection, "payment_attempts")
+        plans = connection.execute("SELECT dunning_days, dunning_hour, open_tiers_max FROM plans").fetchall()
+    new = dict.fromkeys(("approved_at", "void_wished_at", "void_reason", "wallet_id", "credit_amount"))
+    new |= {"reference": "", "refunded_minor": 0, "credit_given": 0}
+    assert payments == [row | new for row in before[0]]
+    assert [row.pop("payment_method_id") for row in attempts] == [card for _, _, card in FIRST_ATTEMPTS]
+    assert attempts == before[1]
+    assert plans == [([1, 3, 5, 7], 9, 5)]
+
+
+def _upgrade(database_url: str, revision: str) -> None:
+    """As `migrate`, and no further than to a revision."""
+    config = Config()
+    config.set_main_option("script_location", str(migrate.MIGRATIONS))
+    config.attributes["database_url"] = database_url
+    command.upgrade(config, revision)
+
+
+def _write_as_first(connection: psycopg.Connection) -> None:
+    for table in ("tenants", "plans", "customers"):
+        insert(connection, table, STANDING[table])
+    for changes in FIRST_PAYMENTS:
+        tier = changes["tier"]
+        mine = {"payment_id": UUID(int=tier), "stripe_payment_intent_id": f"pi_{tier}"}
+        insert(connection, "payments", STANDING["payments"] | mine | changes)
+    for (tier, attempt), state, card in FIRST_ATTEMPTS:
+        row = STANDING["payment_attempts"] | {
+            "payment_id": UUID(int=tier),
+            "attempt": attempt,
+            "state": state,
+            "parameters": Jsonb({"payment_method": card, "off_session": True}),
+            "finished_at": None if state == "submitting" else NOW,
+        }
+        del row["payment_method_id"]
+        insert(connection, "payment_attempts", row)
+
+
+def _rows(connection: psycopg.Connection, table: str) -> list[dict[str, Any]]:
+    """A table's rows, whatever columns it has, in the order of its key."""
+    order = {"payments": "payment_id", "payment_attempts": "payment_id, attempt"}[table]
+    found = connection.execute(f"SELECT to_jsonb(t) FROM {table} t ORDER BY {order}".encode()).fetchall()
+    return [row for (row,) in found]

@@ -2,14 +2,107 @@
 
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 from psycopg import errors, sql
 
-from tests.db.valid_rows import ANOTHER, DECEMBER, JANUARY, NOVEMBER, NOW, PAYMENT, STANDING, another, insert
+from billing.payments import COLLECTABLE, PAID, RANKS, PaymentState, is_forward
+from tests.db.valid_rows import (
+    ANOTHER,
+    DECEMBER,
+    JANUARY,
+    NOVEMBER,
+    NOW,
+    OTHER_PAYMENT,
+    PAYMENT,
+    REFUND,
+    STANDING,
+    TOP_UP,
+    another,
+    insert,
+    payment_in,
+    stand,
+)
 
 Case = tuple[str, str, dict[str, Any]]
+
+SUBMITTED = (PaymentState.SUBMITTING, PaymentState.PROCESSING)
+NOBODYS = UUID(int=9)
+
+#: As `BROKEN`, for what goes with a payment's state and kind.
+BROKEN_PAYMENTS: list[Case] = [
+    ("payments_pkey", "payments", {"payment_id": PAYMENT}),
+    ("payments_natural_key", "payments", {"tier": 1}),
+    ("payments_intent", "payments", {"stripe_payment_intent_id": "pi_1"}),
+    ("payments_customers_fkey", "payments", {"customer_id": "nobody"}),
+    ("payments_kind_check", "payments", {"kind": "gift", "tier": 0}),
+    ("payments_state_check", "payments", {"state": "paid", "due_at": None}),
+    ("payments_amount_check", "payments", {"amount_minor": 0}),
+    ("payments_tier_check", "payments", {"generation": -1}),
+    ("payments_tier_check", "payments", {"tier": 0}),
+    ("payments_tier_check", "payments", TOP_UP | {"tier": 1}),
+    ("payments_tier_check", "payments", {"kind": "subscription"}),
+    ("payments_top_up_check", "payments", {"kind": "top_up", "tier": 0}),
+    ("payments_top_up_check", "payments", TOP_UP | {"reference": ""}),
+    ("payments_top_up_check", "payments", TOP_UP | {"wallet_id": None}),
+    ("payments_top_up_check", "payments", TOP_UP | {"credit_amount": 0}),
+    ("payments_top_up_check", "payments", TOP_UP | {"credit_amount": None}),
+    ("payments_top_up_check", "payments", {"reference": "other"}),
+    ("payments_top_up_check", "payments", {"credit_amount": 1}),
+    ("payments_wallets_fkey", "payments", TOP_UP | {"wallet_id": 99}),
+    ("payments_top_up_check", "payments", TOP_UP | {"kind": "subscription"}),
+    ("payments_top_up_check", "payments", TOP_UP | {"kind": "tier", "tier": 2}),
+    *[
+        ("payments_paid_check", "payments", payment_in(state) | {"succeeded_at": None, "refunded_minor": 0})
+        for state in sorted(PAID)
+    ],
+    *[
+        ("payments_paid_check", "payments", payment_in(state) | {"succeeded_at": NOW})
+        for state in PaymentState
+        if state not in PAID
+    ],
+    *[("payments_due_check", "payments", payment_in(state) | {"due_at": None}) for state in sorted(COLLECTABLE)],
+    *[
+        ("payments_due_check", "payments", payment_in(state) | {"due_at": NOW})
+        for state in PaymentState
+        if state not in COLLECTABLE
+    ],
+    *[("payments_submitted_check", "payments", payment_in(state, 0)) for state in SUBMITTED],
+    *[
+        ("payments_submitted_check", "payments", payment_in(state) | {"stripe_payment_intent_id": None})
+        for state in SUBMITTED
+    ],
+    ("payments_refunded_check", "payments", {"refunded_minor": -1}),
+    ("payments_refunded_check", "payments", {"refunded_minor": 1}),
+    ("payments_refunded_check", "payments", payment_in(PaymentState.REFUNDED) | {"refunded_minor": 10_001}),
+    ("payments_refunded_check", "payments", payment_in(PaymentState.REFUNDED) | {"refunded_minor": 9_999}),
+    ("payments_refunded_check", "payments", payment_in(PaymentState.PARTIALLY_REFUNDED) | {"refunded_minor": 0}),
+    ("payments_refunded_check", "payments", payment_in(PaymentState.PARTIALLY_REFUNDED) | {"refunded_minor": 10_000}),
+    ("payments_credit_check", "payments", TOP_UP | {"credit_given": 1}),
+    ("payments_credit_check", "payments", TOP_UP | {"credit_given": "-0.000000000001"}),
+    (
+        "payments_credit_check",
+        "payments",
+        TOP_UP | payment_in(PaymentState.SUCCEEDED) | {"credit_given": "20.000000000001"},
+    ),
+    ("payments_credit_check", "payments", payment_in(PaymentState.SUCCEEDED) | {"credit_given": "0.000000000001"}),
+    ("payment_attempts_pkey", "payment_attempts", {"attempt": 1}),
+    ("payment_attempts_payments_fkey", "payment_attempts", {"payment_id": NOBODYS}),
+    ("payment_attempts_open", "payment_attempts", {"state": "submitting", "finished_at": None}),
+    ("payment_attempts_open", "payment_attempts", {"state": "processing", "finished_at": None}),
+    ("payment_attempts_state_check", "payment_attempts", {"state": "lost"}),
+    ("payment_attempts_attempt_check", "payment_attempts", {"attempt": 0}),
+    *[
+        ("payment_attempts_finished_check", "payment_attempts", {"state": state, "finished_at": NOW})
+        for state in ("submitting", "processing")
+    ],
+    *[
+        ("payment_attempts_finished_check", "payment_attempts", {"state": state, "finished_at": None})
+        for state in ("succeeded", "declined", "abandoned")
+    ],
+]
 
 #: Which constraint (or unique index), on which table, and the change to a valid row that it refuses.
 BROKEN: list[Case] = [
@@ -26,6 +119,12 @@ BROKEN: list[Case] = [
     ("plans_not_negative_check", "plans", {"tier_size": None, "tier_fee_minor": -1}),
     ("plans_tier_size_check", "plans", {"tier_size": 0}),
     ("plans_tier_fee_check", "plans", {"tier_fee_minor": 0}),
+    ("plans_dunning_days_check", "plans", {"dunning_days": [0]}),
+    ("plans_dunning_days_check", "plans", {"dunning_days": [1, -1]}),
+    ("plans_dunning_days_check", "plans", {"dunning_days": list(range(1, 12))}),
+    ("plans_dunning_hour_check", "plans", {"dunning_hour": -1}),
+    ("plans_dunning_hour_check", "plans", {"dunning_hour": 24}),
+    ("plans_open_tiers_max_check", "plans", {"open_tiers_max": 0}),
     ("customers_pkey", "customers", {"customer_id": "ana"}),
     ("customers_plans_fkey", "customers", {"plan_version": 9}),
     ("wallets_pkey", "wallets", {"wallet_id": 1}),
@@ -70,27 +169,48 @@ BROKEN: list[Case] = [
     ("period_quantities_pkey", "period_quantities", {"price_id": 1}),
     ("period_quantities_periods_fkey", "period_quantities", {"period_start": DECEMBER}),
     ("period_quantities_not_negative_check", "period_quantities", {"quantity": "-0.000000000001"}),
-    ("payments_pkey", "payments", {"payment_id": PAYMENT}),
-    ("payments_natural_key", "payments", {"tier": 1}),
-    ("payments_intent", "payments", {"stripe_payment_intent_id": "pi_1"}),
-    ("payments_tier_check", "payments", {"generation": -1}),
-    ("payments_customers_fkey", "payments", {"customer_id": "nobody"}),
-    ("payments_kind_check", "payments", {"kind": "gift", "tier": 0}),
-    ("payments_state_check", "payments", {"state": "paid"}),
-    ("payments_amount_check", "payments", {"amount_minor": 0}),
-    ("payments_tier_check", "payments", {"tier": 0}),
-    ("payments_tier_check", "payments", {"kind": "top_up"}),
-    ("payments_succeeded_check", "payments", {"state": "succeeded", "succeeded_at": None}),
-    *[
-        ("payments_due_check", "payments", {"state": state, "due_at": None})
-        for state in ("due", "retry_scheduled", "submitting", "unknown", "processing")
-    ],
-    ("payment_attempts_pkey", "payment_attempts", {"attempt": 1}),
-    ("payment_attempts_payments_fkey", "payment_attempts", {"payment_id": PAYMENT.__class__(int=9)}),
-    ("payment_attempts_open", "payment_attempts", {"state": "submitting"}),
-    ("payment_attempts_open", "payment_attempts", {"state": "processing"}),
-    ("payment_attempts_state_check", "payment_attempts", {"state": "lost"}),
-    ("payment_attempts_attempt_check", "payment_attempts", {"attempt": 0}),
+    *BROKEN_PAYMENTS,
+    ("payment_log_pkey", "payment_log", {"entry_id": 1}),
+    ("payment_log_payments_fkey", "payment_log", {"payment_id": NOBODYS}),
+    ("payment_methods_pkey", "payment_methods", {"payment_method_id": "pm_1"}),
+    ("payment_methods_customers_fkey", "payment_methods", {"customer_id": "nobody"}),
+    ("payment_methods_hold_check", "payment_methods", {"held_at": NOW}),
+    ("payment_methods_hold_check", "payment_methods", {"hold_reason": "lost_card"}),
+    ("customer_holds_pkey", "customer_holds", {"reason": "hard_decline"}),
+    ("customer_holds_customers_fkey", "customer_holds", {"customer_id": "nobody"}),
+    ("customer_holds_reason_check", "customer_holds", {"reason": "whim"}),
+    ("refunds_pkey", "refunds", {"refund_id": REFUND}),
+    ("refunds_tenant_id_idempotency_key_key", "refunds", {"idempotency_key": "refund:1"}),
+    ("refunds_payments_fkey", "refunds", {"payment_id": NOBODYS}),
+    ("refunds_state_check", "refunds", {"state": "lost"}),
+    ("refunds_amount_check", "refunds", {"amount_minor": 0}),
+    ("refunds_due_check", "refunds", {"state": "submitting", "due_at": None}),
+    ("refunds_due_check", "refunds", {"state": "pending", "due_at": None}),
+    ("collected_counts_not_negative_check", "collected_counts", {"payments": -1}),
+    ("collected_counts_not_negative_check", "collected_counts", {"amount_minor": -1}),
+    ("disputes_pkey", "disputes", {"stripe_dispute_id": "dp_1"}),
+    ("disputes_payments_fkey", "disputes", {"payment_id": NOBODYS}),
+    ("disputes_status_check", "disputes", {"status": "drawn"}),
+    ("disputes_amount_check", "disputes", {"amount_minor": 0}),
+    ("top_up_rules_pkey", "top_up_rules", {"wallet_id": 1}),
+    ("top_up_rules_wallets_fkey", "top_up_rules", {"wallet_id": 9}),
+    ("top_up_rules_amounts_check", "top_up_rules", {"credit_amount": 0}),
+    ("top_up_rules_amounts_check", "top_up_rules", {"amount_minor": 0}),
+    ("top_up_rules_amounts_check", "top_up_rules", {"monthly_cap_minor": 9_999}),
+    ("alerts_pkey", "alerts", {"alert_id": 1}),
+    ("alerts_unseen", "alerts", {"subject": "ana"}),
+    ("alerts_tenants_fkey", "alerts", {"tenant_id": "nobody"}),
+    ("alerts_kind_check", "alerts", {"kind": "rumour"}),
+    ("collecting_switch_pkey", "collecting_switch", {"is_only": True}),
+    ("collecting_switch_only_one_check", "collecting_switch", {"is_only": False}),
+    ("collecting_switch_paused_check", "collecting_switch", {"paused_at": NOW}),
+    ("collecting_switch_paused_check", "collecting_switch", {"paused_reason": "the bank asked"}),
+    ("collected_counts_pkey", "collected_counts", {"customer_id": "ana"}),
+    ("collected_counts_tenants_fkey", "collected_counts", {"tenant_id": "nobody"}),
+    ("webhook_events_pkey", "webhook_events", {"event_id": "evt_1"}),
+    ("webhook_events_source_check", "webhook_events", {"source": "guessed"}),
+    ("webhook_events_worked_check", "webhook_events", {"worked_at": None}),
+    ("webhook_events_worked_check", "webhook_events", {"due_at": NOW}),
     ("envelope_attempts_pkey", "envelope_attempts", {"envelope_hash": b"1"}),
 ]
 
@@ -116,8 +236,7 @@ OF_TENANTS = """
 def standing_database(shared_database: str) -> str:
     """The shared database with one right row in each table."""
     with psycopg.connect(shared_database) as connection:
-        for table, row in STANDING.items():
-            insert(connection, table, row)
+        stand(connection)
     return shared_database
 
 
@@ -146,6 +265,45 @@ def test_each_constraint_refuses(
     assert refused.value.diag.constraint_name == constraint
 
 
+@pytest.mark.parametrize(
+    ("table", "changes"),
+    [
+        ("plans", {"dunning_days": []}),
+        ("plans", {"dunning_days": list(range(1, 11)), "dunning_hour": 23}),
+        ("payments", TOP_UP),
+        ("payments", {"tier": 1, "generation": 1}),
+        ("payments", TOP_UP | {"reference": "auto:2", "payment_id": NOBODYS}),
+        ("payments", payment_in(PaymentState.UNKNOWN) | {"stripe_payment_intent_id": None}),
+        ("payments", TOP_UP | payment_in(PaymentState.SUCCEEDED) | {"credit_given": 20}),
+        ("payments", TOP_UP | payment_in(PaymentState.REFUNDED)),
+        ("payments", payment_in(PaymentState.DISPUTED) | {"refunded_minor": 1}),
+        *[("payments", payment_in(state) | {"void_wished_at": NOW, "due_at": NOW}) for state in PaymentState],
+        *[("payments", payment_in(state)) for state in PaymentState],
+        ("payment_attempts", {"state": "abandoned"}),
+        ("payment_methods", {"held_at": NOW, "hold_reason": "lost_card"}),
+        ("alerts", {"subject": "ana", "seen_at": NOW}),
+        ("alerts", {"subject": "ana", "kind": "open_tiers"}),
+        ("collected_counts", {"customer_id": "ana", "starts_at": NOVEMBER}),
+        ("top_up_rules", {"monthly_cap_minor": 10_001, "threshold": -5}),
+    ],
+)
+def test_what_is_right_is_taken(standing: psycopg.Connection, table: str, changes: dict[str, Any]) -> None:
+    """Just this side of what is refused."""
+    insert(standing, table, another(table, **changes))
+
+
+def test_an_alert_is_raised_again_when_the_first_was_seen(standing: psycopg.Connection) -> None:
+    standing.execute("UPDATE alerts SET seen_at = last_at")
+
+    insert(standing, "alerts", STANDING["alerts"])
+
+
+def test_collecting_begins_switched_on(connection: psycopg.Connection) -> None:
+    switch = connection.execute("SELECT is_only, paused_at, next_slot_at FROM collecting_switch").fetchall()
+
+    assert switch == [(True, None, None)]
+
+
 def test_every_constraint_is_tried(connection: psycopg.Connection) -> None:
     """A new constraint comes with a new line above."""
     there = {str(name) for (name,) in connection.execute(CONSTRAINTS)}
@@ -161,7 +319,7 @@ def test_what_must_be_there_is_not_null(standing: psycopg.Connection) -> None:
     """
     columns = [row for row in standing.execute(statement).fetchall() if row[0] in STANDING]
 
-    assert len(columns) > 80
+    assert len(columns) > 130
     for table, column in columns:
         with pytest.raises(errors.NotNullViolation) as refused, standing.transaction():
             insert(standing, table, another(table, **{column: None}))
@@ -179,6 +337,7 @@ FINAL = {
     "ledger_entries": ["UPDATE {} SET amount = amount", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
     "prices": ["UPDATE {} SET description = 'other'", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
     "plans": ["UPDATE {} SET name = 'other'", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
+    "payment_log": ["UPDATE {} SET why = 'other'", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
     "tenants": ["UPDATE {} SET tenant_id = 'other'", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
     "customers": ["UPDATE {} SET customer_id = 'other'", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
     "wallets": ["UPDATE {} SET currency = 'EUR'", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
@@ -196,6 +355,70 @@ def test_every_table_that_is_guarded_is_tried(connection: psycopg.Connection) ->
     statement = "SELECT DISTINCT tgrelid::regclass::text FROM pg_trigger WHERE tgfoid = 'refuse_change'::regproc"
 
     assert {table for (table,) in connection.execute(statement)} == FINAL.keys()
+
+
+def test_postgres_ranks_states_as_python_does(connection: psycopg.Connection) -> None:
+    ranks = connection.execute("SELECT state, payment_rank(state) FROM unnest(%s::text[]) AS state", ([*RANKS],))
+
+    assert dict(ranks.fetchall()) == RANKS
+    assert RANKS.keys() == set(PaymentState)
+
+
+@pytest.mark.parametrize("before", PaymentState)
+def test_a_payment_moves_only_forward(standing: psycopg.Connection, before: PaymentState) -> None:
+    """Every move that `is_forward` allows is made, and every other is refused, with more, fewer, as many attempts."""
+    insert(standing, "payments", another("payments", **payment_in(before, 2)))
+    moves = [(attempts, after) for attempts in (1, 2, 3) for after in PaymentState]
+
+    made = [move for move in moves if _moves(standing, payment_in(move[1], move[0]))]
+
+    assert made == [move for move in moves if is_forward((2, before), move)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ((1, PaymentState.SUCCEEDED), (1, PaymentState.DUE)),
+        ((1, PaymentState.VOIDED), (1, PaymentState.DUE)),
+        ((1, PaymentState.SUCCEEDED), (1, PaymentState.VOIDED)),
+        ((2, PaymentState.SUBMITTING), (1, PaymentState.SUCCEEDED)),
+    ],
+)
+def test_a_payment_never_goes_back(
+    standing: psycopg.Connection, before: tuple[int, PaymentState], after: tuple[int, PaymentState]
+) -> None:
+    """Not even where the Python side was wrong about it; and the message names both ends."""
+    insert(standing, "payments", another("payments", **payment_in(before[1], before[0])))
+
+    with pytest.raises(errors.IntegrityConstraintViolation) as refused:
+        _move(standing, payment_in(after[1], after[0]))
+
+    ends = f"from {before[1]} (attempt {before[0]}) to {after[1]} (attempt {after[0]})"
+    assert refused.value.diag.message_primary == f"payment {OTHER_PAYMENT} can't go back {ends}"
+
+
+def test_attempts_alone_never_fall(standing: psycopg.Connection) -> None:
+    """The state need not be named in the statement."""
+    insert(standing, "payments", another("payments", **payment_in(PaymentState.DUE, 2)))
+
+    with pytest.raises(errors.IntegrityConstraintViolation, match="can't go back"):
+        standing.execute("UPDATE payments SET attempts_made = attempts_made - 1 WHERE attempts_made = 2")
+
+
+def _moves(connection: psycopg.Connection, columns: dict[str, Any]) -> bool:
+    """Whether the trigger lets the payment move so; it is where it was afterwards."""
+    try:
+        with connection.transaction(force_rollback=True):
+            _move(connection, columns)
+    except errors.IntegrityConstraintViolation:
+        return False
+    return True
+
+
+def _move(connection: psycopg.Connection, columns: dict[str, Any]) -> None:
+    changes = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in columns)
+    statement = sql.SQL("UPDATE payments SET {} WHERE payment_id = %s").format(changes)
+    connection.execute(statement, [*columns.values(), OTHER_PAYMENT])
 
 
 def test_the_price_book_moves_with_every_price(standing: psycopg.Connection) -> None:

@@ -8,12 +8,15 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from billing.payments import COLLECTABLE, PAID, PaymentState
+
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 NOVEMBER = datetime(2026, 11, 1, 3, tzinfo=UTC)
 DECEMBER = datetime(2026, 12, 1, 3, tzinfo=UTC)
 JANUARY = datetime(2027, 1, 1, 3, tzinfo=UTC)
 PAYMENT, OTHER_PAYMENT = UUID(int=1), UUID(int=2)
-WALLET = 1
+REFUND, OTHER_REFUND = UUID(int=3), UUID(int=4)
+WALLET, OTHER_WALLET = 1, 2
 
 Row = dict[str, Any]
 
@@ -131,7 +134,90 @@ STANDING: dict[str, Row] = {
         "state": "submitting",
         "idempotency_key": "pay:1:confirm:1",
         "parameters": Jsonb({}),
+        "payment_method_id": "pm_1",
         "started_at": NOW,
+    },
+    "payment_log": {
+        "tenant_id": "acme",
+        "payment_id": PAYMENT,
+        "at": NOW,
+        "source": "usage",
+        "to_state": "due",
+        "attempt": 0,
+        "why": "8,000,001 tokens were used",
+    },
+    "payment_methods": {
+        "tenant_id": "acme",
+        "payment_method_id": "pm_1",
+        "customer_id": "ana",
+        "brand": "visa",
+        "last4": "4242",
+        "exp_month": 12,
+        "exp_year": 2030,
+        "attached_at": NOW,
+    },
+    "customer_holds": {
+        "tenant_id": "acme",
+        "customer_id": "ana",
+        "reason": "hard_decline",
+        "since": NOW,
+        "detail": "the card was reported lost",
+    },
+    "refunds": {
+        "tenant_id": "acme",
+        "refund_id": REFUND,
+        "payment_id": PAYMENT,
+        "amount_minor": 10_000,
+        "reason": "requested_by_customer",
+        "idempotency_key": "refund:1",
+        "state": "submitting",
+        "due_at": NOW,
+        "created_at": NOW,
+        "updated_at": NOW,
+    },
+    "disputes": {
+        "tenant_id": "acme",
+        "stripe_dispute_id": "dp_1",
+        "payment_id": PAYMENT,
+        "amount_minor": 10_000,
+        "status": "needs_response",
+        "opened_at": NOW,
+        "updated_at": NOW,
+    },
+    "top_up_rules": {
+        "tenant_id": "acme",
+        "wallet_id": WALLET,
+        "threshold": 5,
+        "credit_amount": 20,
+        "amount_minor": 10_000,
+        "currency": "BRL",
+        "monthly_cap_minor": 10_000,
+        "is_active": True,
+        "updated_at": NOW,
+    },
+    "alerts": {
+        "tenant_id": "acme",
+        "kind": "cap_reached",
+        "subject": "ana",
+        "detail": "20 payments in a day",
+        "raised_at": NOW,
+        "last_at": NOW,
+    },
+    "collected_counts": {
+        "tenant_id": "acme",
+        "customer_id": "ana",
+        "starts_at": NOW,
+        "payments": 1,
+        "amount_minor": 10_000,
+    },
+    "webhook_events": {
+        "event_id": "evt_1",
+        "type": "payment_intent.succeeded",
+        "payload": Jsonb({}),
+        "created_at": NOW,
+        "received_at": NOW,
+        "source": "delivered",
+        "due_at": NOW,
     },
     "envelope_attempts": {"envelope_hash": b"1", "attempts": 1, "last_at": NOW},
 }
@@ -149,9 +235,39 @@ ANOTHER: dict[str, Row] = {
     "periods": {"starts_at": DECEMBER, "ends_at": JANUARY},
     "period_quantities": {"price_id": 2},
     "payments": {"payment_id": OTHER_PAYMENT, "tier": 2, "stripe_payment_intent_id": "pi_2"},
-    "payment_attempts": {"attempt": 2, "state": "declined", "idempotency_key": "pay:1:confirm:2"},
+    "payment_attempts": {"attempt": 2, "state": "declined", "finished_at": NOW, "idempotency_key": "pay:1:confirm:2"},
+    "payment_log": {"from_state": "due", "to_state": "submitting", "attempt": 1},
+    "payment_methods": {"payment_method_id": "pm_2"},
+    "customer_holds": {"reason": "disputed"},
+    "refunds": {"refund_id": OTHER_REFUND, "idempotency_key": "refund:2"},
+    "disputes": {"stripe_dispute_id": "dp_2"},
+    "top_up_rules": {"wallet_id": OTHER_WALLET},
+    "alerts": {"subject": "bob"},
+    "collected_counts": {"customer_id": ""},
+    "webhook_events": {"event_id": "evt_2", "due_at": None, "worked_at": NOW, "outcome": "ignored"},
     "envelope_attempts": {"envelope_hash": b"2"},
 }
+
+#: What makes a top-up of a payment of a tier.
+TOP_UP: Row = {"kind": "top_up", "tier": 0, "reference": "auto:1", "wallet_id": WALLET, "credit_amount": 20}
+
+
+def payment_in(state: PaymentState, attempts_made: int = 1) -> Row:
+    """What of a payment goes with its state."""
+    return {
+        "state": state.value,
+        "attempts_made": attempts_made,
+        "due_at": NOW if state in COLLECTABLE else None,
+        "succeeded_at": NOW if state in PAID else None,
+        "refunded_minor": {PaymentState.PARTIALLY_REFUNDED: 1, PaymentState.REFUNDED: 10_000}.get(state, 0),
+    }
+
+
+def stand(connection: psycopg.Connection) -> None:
+    """All the rows that stand, and a second wallet for the second rule."""
+    for table, row in STANDING.items():
+        insert(connection, table, row)
+    insert(connection, "wallets", another("wallets", currency="GBP"))
 
 
 def insert(connection: psycopg.Connection, table: str, row: Row) -> None:

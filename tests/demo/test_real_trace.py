@@ -13,7 +13,7 @@ import pytest
 from sandbox import demo_plan as plan
 from sandbox.demo import Options, rows_to_bill
 from sandbox.stack import ROOT
-from services import customers, reports, tenants
+from services import cards, customers, reports, tenants
 from services.catalogue_files import read_plans
 from services.collect import claim_due, collect
 from services.gateways import gateway
@@ -48,7 +48,7 @@ def test_sent_twice_and_in_any_order_it_bills_the_same() -> None:
     tenants.load_plans(plan.TENANT, read_plans("default"), now)
     one = customers.NewCustomer(plan.TENANT, plan.customer_name(0), plan.plan_of(0), plan.TIME_ZONE, ("BRL",))
     customers.create_customers([one], now)
-    customers.attach_card(plan.TENANT, plan.customer_name(0), plan.card_of(0), gateway())
+    cards.attach(plan.TENANT, plan.customer_name(0), plan.card_of(0), gateway(), now)
     rows = rows_to_bill(Options(TRACE), now)
     events = [plan.event_of(index, *row, 1) for index, row in enumerate(rows)] * 2
     random.shuffle(events)

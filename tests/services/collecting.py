@@ -9,8 +9,8 @@ import requests
 from billing.payments import PaymentState
 from config.settings import SANDBOX_STRIPE_KEY, settings
 from payments.stripe_gateway import StripeGateway
+from services import cards
 from services.collect import collect
-from services.customers import attach_card
 from services.gateways import gateway
 from services.usage import record_usage
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
@@ -37,7 +37,7 @@ def owing(card: str | None = GOOD, *, tiers: int = 1, customer: str = "ana") -> 
 def pays_with(card: str, customer: str = "ana") -> None:
     """Attach a card; one that Stripe would not attach is noted as if it had been."""
     attachable = card in {GOOD, DECLINES, "pm_card_authenticationRequired"}
-    attach_card(TENANT, customer, card if attachable else GOOD, gateway())
+    cards.attach(TENANT, customer, card if attachable else GOOD, gateway(), datetime.now(UTC))
     if not attachable:
         one("UPDATE customers SET default_payment_method_id = %s WHERE customer_id = %s RETURNING 1", card, customer)
 
@@ -73,6 +73,13 @@ def later(seconds: int) -> None:
 
 def payment(payment_id: UUID, columns: str = "state, attempts_made, due_at") -> tuple[Any, ...]:
     return one(f"SELECT {columns} FROM payments WHERE payment_id = %s", payment_id)
+
+
+def due_again(payment_id: UUID) -> datetime:
+    """When a payment is due next, by itself."""
+    (at,) = payment(payment_id, "due_at")
+    assert isinstance(at, datetime)
+    return at
 
 
 def attempts(payment_id: UUID) -> list[tuple[Any, ...]]:

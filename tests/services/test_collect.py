@@ -7,9 +7,10 @@ import psycopg
 import pytest
 from celery import Celery
 
+from billing.dunning import Schedule
 from billing.payments import PaymentState
 from config.settings import settings
-from db import payments as payment_rows
+from db import collecting
 from sandbox.processes import await_condition
 from services.collect import claim_due
 from tests.conftest import WorkerStarter
@@ -24,6 +25,7 @@ from tests.services.collecting import (
     attempts,
     captured,
     charges,
+    due_again,
     owing,
     payment,
     pays_with,
@@ -60,7 +62,8 @@ def test_a_decline_is_tried_again_the_next_day() -> None:
     assert taken(due, now) is PaymentState.RETRY_SCHEDULED
 
     assert captured() == {}
-    assert payment(due) == ("retry_scheduled", 1, now + DAY)
+    tomorrow = Schedule().next_attempt_at(now, 1, "America/Sao_Paulo", now)
+    assert payment(due) == ("retry_scheduled", 1, tomorrow)
     assert attempts(due) == [(1, "declined", "soft")]
     assert payment(due, "last_decline_code, last_decline_message") == ("generic_decline", "Your card was declined.")
 
@@ -70,19 +73,21 @@ def test_a_second_message_for_a_declined_payment_does_not_try_the_card_again() -
     (due,) = owing(DECLINES)
     now = datetime.now(UTC)
     taken(due, now)
+    before = payment(due)
 
     assert taken(due, now + timedelta(minutes=5)) is PaymentState.RETRY_SCHEDULED
 
     assert charges() == 1
-    assert payment(due) == ("retry_scheduled", 1, now + DAY)
+    assert payment(due) == before
 
 
 def test_a_card_that_goes_on_declining_is_tried_five_times_in_a_week() -> None:
     """At once, after one, three, five and seven days, each a new attempt; then the payment is given up."""
     (due,) = owing(DECLINES)
-    now = datetime.now(UTC)
+    began = datetime.now(UTC)
 
-    states = [taken(due, now + timedelta(days=days)) for days in (0, 1, 3, 5, 7, 9)]
+    states = [taken(due, began), *(taken(due, due_again(due)) for _ in range(4))]
+    states.append(taken(due, began + 30 * DAY))
 
     assert states == [PaymentState.RETRY_SCHEDULED] * 4 + [PaymentState.UNCOLLECTIBLE] * 2
     assert charges() == 5
@@ -92,11 +97,10 @@ def test_a_card_that_goes_on_declining_is_tried_five_times_in_a_week() -> None:
 
 def test_a_new_card_pays_at_the_next_attempt() -> None:
     (due,) = owing(DECLINES)
-    now = datetime.now(UTC)
-    taken(due, now)
+    taken(due)
     pays_with(GOOD)
 
-    assert taken(due, now + DAY) is PaymentState.SUCCEEDED
+    assert taken(due, due_again(due)) is PaymentState.SUCCEEDED
 
     assert captured() == {due: (FEE, 1)}
     assert attempts(due) == [(1, "declined", "soft"), (2, "succeeded", None)]
@@ -159,7 +163,7 @@ def test_two_sweeps_at_once_hand_out_different_payments() -> None:
     now = datetime.now(UTC)
 
     with psycopg.connect(settings().required("database_url")) as other:
-        first = payment_rows.claim(other, now, now + timedelta(minutes=2), 3)
+        first = collecting.claim(other, now, now + timedelta(minutes=2), 3, is_paused=False)
         second = claim_due(now)
 
     assert len(first) == 3
@@ -173,9 +177,10 @@ def test_what_is_not_due_is_not_handed_out() -> None:
     now = datetime.now(UTC)
     taken(due[0], now)
 
+    again = due_again(due[0])
     assert claim_due(now) == [(TENANT, due[1])]
-    assert claim_due(now + DAY - timedelta(seconds=1)) == [(TENANT, due[1])]
-    assert set(claim_due(now + 2 * DAY)) == {(TENANT, due[0]), (TENANT, due[1])}
+    assert claim_due(again - timedelta(seconds=1)) == [(TENANT, due[1])]
+    assert set(claim_due(again + DAY)) == {(TENANT, due[0]), (TENANT, due[1])}
 
 
 @pytest.mark.faults

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -37,6 +38,7 @@ from tests.services.collecting import (
     attempts,
     captured,
     charges,
+    due_again,
     impatient,
     later,
     owing,
@@ -147,12 +149,14 @@ def test_a_server_error_at_the_charge_leaves_the_attempt_open_for_the_next_try(t
     (due,) = owing()
     trouble.add("/confirm")
 
-    assert [collect(TENANT, due, impatient(), datetime.now(UTC)) for _ in range(2)] == [None, None]
+    assert collect(TENANT, due, impatient(), datetime.now(UTC)) is None
+    assert payment(due, "state, attempts_made") == ("unknown", 1)
+    assert collect(TENANT, due, impatient(), due_again(due)) is None
     assert attempts(due) == [(1, "submitting", None)]
-    assert payment(due, "state, attempts_made") == ("submitting", 1)
+    assert payment(due, "state, attempts_made") == ("unknown", 1)
 
     trouble.clear()
-    assert taken(due) is PaymentState.SUCCEEDED
+    assert taken(due, due_again(due)) is PaymentState.SUCCEEDED
     assert captured() == {due: (FEE, 1)}
     assert attempts(due) == [(1, "succeeded", None)]
 
@@ -166,16 +170,31 @@ def test_a_key_that_stripe_refuses_stops_collecting_and_changes_nothing() -> Non
     assert payment(due) == before
 
 
-def test_a_request_that_stripe_refuses_is_set_aside_where_it_can_be_seen() -> None:
-    """A card that does not exist there: looked at again after hours, not every two minutes."""
+def test_a_card_that_is_gone_at_stripe_is_never_tried_again() -> None:
+    """Nothing was declined, so nothing of the schedule is used up; another card is needed."""
     (due,) = owing()
     one("UPDATE customers SET default_payment_method_id = 'pm_unheard_of' RETURNING 1")
+
+    assert taken(due) is None
+
+    assert payment(due) == ("needs_payment_method", 1, None)
+    assert payment(due, "last_decline_code") == ("resource_missing",)
+    assert attempts(due) == [(1, "abandoned", None)]
+    assert rows("SELECT payment_method_id FROM payment_methods WHERE held_at IS NOT NULL") == [("pm_unheard_of",)]
+    assert captured() == {}
+
+
+def test_a_request_that_stripe_refuses_is_set_aside_where_it_can_be_seen() -> None:
+    """A customer who does not exist there: looked at again after hours, not every two minutes; a person is told."""
+    (due,) = owing()
+    one("UPDATE customers SET stripe_customer_id = 'cus_unheard_of' RETURNING 1")
     now = datetime.now(UTC)
 
     assert taken(due, now) is None
 
-    assert payment(due) == ("unknown", 1, now + timedelta(hours=6))
+    assert payment(due) == ("due", 0, now + timedelta(hours=6))
     assert payment(due, "last_decline_code") == ("resource_missing",)
+    assert rows("SELECT kind, customer_id FROM alerts") == [("stripe_refuses", "ana")]
     assert captured() == {}
 
 
@@ -186,7 +205,7 @@ def test_a_refusal_that_comes_late_does_not_move_a_payment_back() -> None:
     before = payment(due, "*")
     late = GatewayRejected("no", stripe_code="resource_missing", param=None)
 
-    collecting._set_aside(TENANT, due, late, datetime.now(UTC))
+    in_transaction(partial(collecting._set_aside, TENANT, due, late, datetime.now(UTC)))
 
     assert payment(due, "*") == before
 
@@ -279,7 +298,7 @@ def test_nothing_is_believed_of_a_foreign_intent() -> None:
     before = payment(due[1], "*")
 
     with pytest.raises(BrokenInvariant):
-        in_transaction(lambda connection: sync(connection, TENANT, due[1], theirs, datetime.now(UTC)))
+        in_transaction(lambda connection: sync(connection, TENANT, due[1], theirs, datetime.now(UTC), source="webhook"))
 
     assert payment(due[1], "*") == before
 
@@ -291,12 +310,12 @@ def test_an_answer_to_an_earlier_attempt_changes_nothing(trouble: set[str]) -> N
     taken(due, now)
     stale = gateway().retrieve_intent(payment(due, "stripe_payment_intent_id")[0])
     trouble.add("/confirm")
-    collect(TENANT, due, impatient(), now + DAY)
+    collect(TENANT, due, impatient(), due_again(due))
     before = payment(due)
 
-    state = in_transaction(lambda c: sync(c, TENANT, due, stale, now + DAY, answered_attempt=1))
+    state = in_transaction(lambda c: sync(c, TENANT, due, stale, now + DAY, source="answer", answered_attempt=1))
 
-    assert state is PaymentState.SUBMITTING
+    assert state is PaymentState.UNKNOWN
     assert payment(due) == before
     assert attempts(due) == [(1, "declined", "soft"), (2, "submitting", None)]
 
@@ -307,28 +326,30 @@ def test_an_old_decline_on_the_intent_is_not_the_outcome_of_the_next_attempt(tro
     now = datetime.now(UTC)
     taken(due, now)
     trouble.add("/confirm")
-    collect(TENANT, due, impatient(), now + DAY)
+    collect(TENANT, due, impatient(), due_again(due))
     seen = gateway().retrieve_intent(payment(due, "stripe_payment_intent_id")[0])
 
-    state = in_transaction(lambda c: sync(c, TENANT, due, seen, now + DAY))
+    state = in_transaction(lambda c: sync(c, TENANT, due, seen, now + DAY, source="webhook"))
 
     assert state is PaymentState.UNKNOWN
     assert attempts(due) == [(1, "declined", "soft"), (2, "submitting", None)]
     trouble.clear()
-    assert taken(due, now + 2 * DAY) is PaymentState.RETRY_SCHEDULED
+    assert taken(due, due_again(due)) is PaymentState.RETRY_SCHEDULED
     assert charges() == 2
 
 
 def test_what_has_succeeded_never_moves_back() -> None:
     """An old view of the intent, from before it was charged, comes last."""
     (due,) = owing()
-    taken(due)
+    now = datetime.now(UTC)
+    taken(due, now)
     now_paid = gateway().retrieve_intent(payment(due, "stripe_payment_intent_id")[0])
     before = payment(due, "*")
 
     for status in ("requires_payment_method", "processing", "canceled"):
         old = replace(now_paid, status=status, latest_charge_id=None)
-        assert in_transaction(lambda c, old=old: sync(c, TENANT, due, old, datetime.now(UTC))) == "succeeded"  # type: ignore[misc]
+        state = in_transaction(partial(sync, tenant_id=TENANT, payment_id=due, intent=old, now=now, source="webhook"))
+        assert state is PaymentState.SUCCEEDED
 
     assert payment(due, "*") == before
 
@@ -339,7 +360,7 @@ def test_a_debt_whose_intent_was_canceled_at_stripe_is_still_owed() -> None:
     now = datetime.now(UTC)
     taken(due, now)
     gateway().cancel_intent(payment(due, "stripe_payment_intent_id")[0], "by hand")
-    taken(due, now + DAY)
+    taken(due, due_again(due))
 
     states = rows("SELECT generation, state FROM payments ORDER BY generation")
     assert states == [(0, "voided"), (1, "due")]

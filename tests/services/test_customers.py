@@ -11,8 +11,9 @@ import requests
 from billing.errors import AlreadyExists, CustomerNotFound, PlanNotFound, Rejected, TenantNotFound
 from config.settings import SANDBOX_STRIPE_KEY, settings
 from payments.gateway import GatewayRejected
+from services.cards import attach
 from services.catalogue_files import read_plans
-from services.customers import NewCustomer, attach_card, create_customers
+from services.customers import NewCustomer, create_customers
 from services.gateways import gateway
 from services.tenants import create_tenant, load_plans, plans_of
 from services.usage import record_usage
@@ -131,8 +132,8 @@ def test_a_card_makes_a_customer_at_stripe_and_a_second_card_takes_its_place() -
     catalogues()
     a_customer("ana")
 
-    first = attach_card(TENANT, "ana", "pm_card_visa", gateway(), "Ana")
-    second = attach_card(TENANT, "ana", "pm_card_mastercard", gateway())
+    first = attach(TENANT, "ana", "pm_card_visa", gateway(), NOW, name="Ana")
+    second = attach(TENANT, "ana", "pm_card_mastercard", gateway(), NOW)
 
     (stripe_customer,) = at_stripe("/v1/customers")["data"]
     assert stripe_customer["name"] == "Ana"
@@ -148,11 +149,11 @@ def test_a_crash_before_the_customer_was_noted_makes_no_second_one_at_stripe() -
     """The key says who it is: Stripe answers the same customer again."""
     catalogues()
     a_customer("ana")
-    attach_card(TENANT, "ana", "pm_card_visa", gateway())
+    attach(TENANT, "ana", "pm_card_visa", gateway(), NOW)
     known = one("SELECT stripe_customer_id FROM customers")
     one("UPDATE customers SET stripe_customer_id = NULL, default_payment_method_id = NULL RETURNING 1")
 
-    attach_card(TENANT, "ana", "pm_card_visa", gateway())
+    attach(TENANT, "ana", "pm_card_visa", gateway(), NOW)
 
     assert one("SELECT stripe_customer_id FROM customers") == known
     assert len(at_stripe("/v1/customers")["data"]) == 1
@@ -163,7 +164,7 @@ def test_any_name_can_have_a_card() -> None:
     catalogues()
     names = ["日本のお客様", "a b", "x" * 128]
     for name in names:
-        attach_card(TENANT, a_customer(name), "pm_card_visa", gateway())
+        attach(TENANT, a_customer(name), "pm_card_visa", gateway(), NOW)
 
     assert one("SELECT count(DISTINCT stripe_customer_id) FROM customers") == (len(names),)
 
@@ -171,11 +172,11 @@ def test_any_name_can_have_a_card() -> None:
 def test_a_card_that_is_refused_changes_nothing() -> None:
     catalogues()
     a_customer("ana")
-    attach_card(TENANT, "ana", "pm_card_visa", gateway())
+    attach(TENANT, "ana", "pm_card_visa", gateway(), NOW)
     before = one("SELECT stripe_customer_id, default_payment_method_id FROM customers")
 
     with pytest.raises(GatewayRejected):
-        attach_card(TENANT, "ana", "pm_card_chargeDeclined", gateway())
+        attach(TENANT, "ana", "pm_card_chargeDeclined", gateway(), NOW)
 
     assert one("SELECT stripe_customer_id, default_payment_method_id FROM customers") == before
 
@@ -184,6 +185,6 @@ def test_a_card_belongs_to_somebody() -> None:
     catalogues()
 
     with pytest.raises(CustomerNotFound):
-        attach_card(TENANT, "nobody", "pm_card_visa", gateway())
+        attach(TENANT, "nobody", "pm_card_visa", gateway(), NOW)
 
     assert at_stripe("/v1/customers")["data"] == []

@@ -7,6 +7,7 @@ import pytest
 
 from services.reports import CustomerSummary, Progress, customers_of, progress, standing
 from services.usage import record_usage
+from services.voiding import void
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one
 
@@ -34,7 +35,8 @@ def test_every_customer_is_summed_up_over_all_months() -> None:
             an_event("eva", [tokens(9_000_000)], occurred_at=moment),
         )
         record_usage(envelope, moment)
-    one("UPDATE payments SET state = 'voided', due_at = NULL WHERE period_start < '2026-11-01' RETURNING 1")
+    (waived,) = one("SELECT payment_id FROM payments WHERE period_start < '2026-11-01'")
+    void(TENANT, waived, "courtesy", november)
 
     assert customers_of(TENANT) == [
         CustomerSummary("ana", "prepaid", 2, 2000, Decimal("0.06"), {"CREDIT": Decimal(0), "USD": Decimal("9.94")}, {}),
@@ -51,7 +53,6 @@ def test_every_customer_is_summed_up_over_all_months() -> None:
     ]
     assert customers_of("another") == []
     assert progress() == Progress(charged=4, parked=2, payments=2, payments_waiting=1)
-    one("UPDATE payments SET state = 'due', due_at = now() WHERE state = 'voided' RETURNING 1")
 
 
 def test_the_lag_is_the_age_of_the_oldest_payment_that_is_due() -> None:

@@ -7,8 +7,10 @@ import requests
 import stripe
 
 from sandbox.stripe_double.app import StripeDouble
+from sandbox.stripe_double.control import DoubleControl
 from sandbox.stripe_double.gate import Gate
 from sandbox.stripe_double.server import served
+from tests.stripe_double.receiver import SECRET, Receiver, receiving
 
 KEY = "sk_test_double"
 
@@ -58,3 +60,22 @@ def intent(client: stripe.StripeClient, customer: str) -> str:
             "metadata": {"payment_id": "p-1"},
         }
     ).id
+
+
+@pytest.fixture
+def control(url: str) -> DoubleControl:
+    return DoubleControl(url)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A webhook endpoint that nobody knows yet."""
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def listening(control: DoubleControl, receiver: Receiver) -> Receiver:
+    """A webhook endpoint that is told of everything, after the answer."""
+    control.set_webhooks(receiver.url, SECRET)
+    return receiver

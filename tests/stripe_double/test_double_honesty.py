@@ -10,6 +10,7 @@ import stripe
 import stripe.params
 
 from sandbox.stripe_double.app import API_VERSION
+from sandbox.stripe_double.control import PROCESSING, DoubleControl
 from sandbox.stripe_double.routes import ROUTES, Route
 
 PARAMS = {
@@ -31,6 +32,41 @@ PARAMS = {
     "POST /v1/payment_intents/{id}/cancel": stripe.params.PaymentIntentCancelParams,
     "GET /v1/charges": stripe.params.ChargeListParams,
     "GET /v1/charges/{id}": stripe.params.ChargeRetrieveParams,
+    "POST /v1/setup_intents": stripe.params.SetupIntentCreateParams,
+    "GET /v1/setup_intents": stripe.params.SetupIntentListParams,
+    "GET /v1/setup_intents/{id}": stripe.params.SetupIntentRetrieveParams,
+    "POST /v1/setup_intents/{id}/confirm": stripe.params.SetupIntentConfirmParams,
+    "POST /v1/setup_intents/{id}/cancel": stripe.params.SetupIntentCancelParams,
+    "POST /v1/refunds": stripe.params.RefundCreateParams,
+    "GET /v1/refunds": stripe.params.RefundListParams,
+    "GET /v1/refunds/{id}": stripe.params.RefundRetrieveParams,
+    "GET /v1/disputes": stripe.params.DisputeListParams,
+    "GET /v1/disputes/{id}": stripe.params.DisputeRetrieveParams,
+    "POST /v1/disputes/{id}/close": stripe.params.DisputeCloseParams,
+    "GET /v1/events": stripe.params.EventListParams,
+    "GET /v1/events/{id}": stripe.params.EventRetrieveParams,
+    "POST /v1/webhook_endpoints": stripe.params.WebhookEndpointCreateParams,
+    "GET /v1/webhook_endpoints": stripe.params.WebhookEndpointListParams,
+    "GET /v1/webhook_endpoints/{id}": stripe.params.WebhookEndpointRetrieveParams,
+    "DELETE /v1/webhook_endpoints/{id}": stripe.params.WebhookEndpointDeleteParams,
+}
+
+EVENTS = {
+    *(
+        f"payment_intent.{turn}"
+        for turn in ("succeeded", "payment_failed", "processing", "requires_action", "canceled")
+    ),
+    "charge.refunded",
+    *(f"charge.dispute.{turn}" for turn in ("created", "funds_withdrawn", "updated", "closed", "funds_reinstated")),
+    *(f"payment_method.{turn}" for turn in ("attached", "detached", "automatically_updated")),
+    "setup_intent.succeeded",
+}
+CARRIED = {
+    "payment_intent": stripe.PaymentIntent,
+    "charge": stripe.Charge,
+    "dispute": stripe.Dispute,
+    "payment_method": stripe.PaymentMethod,
+    "setup_intent": stripe.SetupIntent,
 }
 
 
@@ -126,6 +162,95 @@ def test_intents_and_charges_have_the_librarys_shape_in_every_state(client: stri
     for shown in (unconfirmed, refusal.value.error.payment_intent, declined, asked, succeeded):
         assert isinstance(shown, stripe.PaymentIntent)
         assert wrong(shown) == []
+
+
+def test_a_payment_that_is_processing_has_the_librarys_shape(
+    client: stripe.StripeClient, intent: str, control: DoubleControl
+) -> None:
+    control.script_card("pm_card_slow", [PROCESSING])
+
+    shown = client.v1.payment_intents.confirm(intent, {"payment_method": "pm_card_slow", "expand": ["latest_charge"]})
+
+    assert shown.status == "processing"
+    assert wrong(shown) == []
+
+
+def test_setups_have_the_librarys_shape_in_every_state(
+    client: stripe.StripeClient, customer: str, control: DoubleControl
+) -> None:
+    setup = client.v1.setup_intents.create({"customer": customer, "allowed_payment_method_types": ["card"]})
+    with pytest.raises(stripe.CardError) as refusal:
+        client.v1.setup_intents.confirm(setup.id, {"payment_method": "pm_card_chargeDeclinedExpiredCard"})
+    declined = client.v1.setup_intents.retrieve(setup.id, {"expand": ["customer"]})
+    asked = client.v1.setup_intents.confirm(setup.id, {"payment_method": "pm_card_authenticationRequired"})
+    control.authenticate(setup.id, is_successful=False)
+    failed = client.v1.setup_intents.retrieve(setup.id)
+    succeeded = client.v1.setup_intents.confirm(
+        setup.id, {"payment_method": "pm_card_visa", "expand": ["payment_method"]}
+    )
+
+    assert refusal.value.error is not None
+    for shown in (setup, refusal.value.error.setup_intent, declined, asked, failed, succeeded):
+        assert isinstance(shown, stripe.SetupIntent)
+        assert wrong(shown) == []
+
+
+def test_money_that_goes_back_has_the_librarys_shape(
+    client: stripe.StripeClient, intent: str, control: DoubleControl
+) -> None:
+    client.v1.payment_intents.confirm(intent, {"payment_method": "pm_card_visa"})
+    refund = client.v1.refunds.create({"payment_intent": intent, "amount": 100, "expand": ["charge"]})
+    opened = client.v1.disputes.retrieve(control.open_dispute(intent), {"expand": ["charge", "payment_intent"]})
+    control.review_dispute(opened.id)
+    under_review = client.v1.disputes.retrieve(opened.id)
+    closed = client.v1.disputes.close(opened.id)
+
+    for shown in (refund, opened, under_review, closed):
+        assert wrong(shown) == []
+
+
+def test_endpoints_have_the_librarys_shape(client: stripe.StripeClient) -> None:
+    made = client.v1.webhook_endpoints.create({"url": "http://127.0.0.1:1/hook", "enabled_events": ["*"]})
+
+    assert wrong(made) == []
+    assert made.secret is not None
+    assert made.secret.startswith("whsec_")
+    assert wrong(client.v1.webhook_endpoints.retrieve(made.id)) == []
+
+
+def test_events_and_what_they_carry_have_the_librarys_shape(
+    client: stripe.StripeClient, customer: str, intent: str, control: DoubleControl
+) -> None:
+    everything_happens(client, customer, intent, control)
+
+    shown = list(client.v1.events.list({"limit": 100}).auto_paging_iter())
+
+    assert {event.type for event in shown} == EVENTS
+    for event in shown:
+        assert wrong(event) == []
+        carried = event.to_dict()["data"]["object"]
+        assert differences(carried, CARRIED[carried["object"]], event.type) == []
+
+
+def everything_happens(client: stripe.StripeClient, customer: str, intent: str, control: DoubleControl) -> None:
+    """Every kind of event, on one customer."""
+    control.script_card("pm_card_slow", [PROCESSING])
+    setup: Any = {"customer": customer, "allowed_payment_method_types": ["card"], "confirm": True}
+    setup["payment_method"] = "pm_card_visa"
+    client.v1.setup_intents.create(setup)
+    with pytest.raises(stripe.CardError):
+        client.v1.payment_intents.confirm(intent, {"payment_method": "pm_card_chargeDeclined"})
+    client.v1.payment_intents.confirm(intent, {"payment_method": "pm_card_authenticationRequired"})
+    client.v1.payment_intents.confirm(intent, {"payment_method": "pm_card_slow"})
+    control.settle_processing(intent)
+    client.v1.refunds.create({"payment_intent": intent, "amount": 100})
+    dispute = control.open_dispute(intent)
+    control.review_dispute(dispute)
+    control.close_dispute(dispute, "won")
+    card = client.v1.payment_methods.attach("pm_card_visa", {"customer": customer}).id
+    control.update_card(card, 11, 2040)
+    client.v1.payment_methods.detach(card)
+    client.v1.payment_intents.cancel(client.v1.payment_intents.create({"amount": 500, "currency": "brl"}).id)
 
 
 def test_the_check_itself_finds_what_is_wrong(client: stripe.StripeClient, customer: str) -> None:

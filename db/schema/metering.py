@@ -1,24 +1,20 @@
-"""The tables, as SQLAlchemy describes them. The migrations build the same; a test holds the two together.
+"""Tables of metering, rating and the ledger.
 
 `tenant_id` leads every key of a tenant's data, so that it can be distributed by tenant. No column of a
 unique key may be NULL: a NULL never conflicts, and something would be charged twice.
 """
 
 from sqlalchemy import (
-    DDL,
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
     ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     Numeric,
-    PrimaryKeyConstraint,
     SmallInteger,
     Table,
     Text,
@@ -28,48 +24,31 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, ExcludeConstraint
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, ExcludeConstraint
 
-from billing.payments import OPEN_ATTEMPT, AttemptState, PaymentKind, PaymentState
 from billing.prices import LadderSpan
-
-metadata = MetaData(
-    naming_convention={
-        "pk": "%(table_name)s_pkey",
-        "uq": "%(table_name)s_%(column_0_N_name)s_key",
-        "ck": "%(table_name)s_%(constraint_name)s_check",
-        "fk": "%(table_name)s_%(referred_table_name)s_fkey",
-        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
-    }
+from db.schema.base import (
+    Moment,
+    Money,
+    belongs_to,
+    ddl,
+    immutable,
+    lasting,
+    metadata,
+    one_of,
+    only_one_row,
+    tenant_key,
 )
 
-Moment = DateTime(timezone=True)
-Money = Numeric(38, 12)
 EVENT_STATUSES = ("charged", "pending", "parked", "voided")
 ENTRY_KINDS = ("usage", "grant", "purchase", "refund", "subscription", "adjustment", "breakage", "reversal")
-
-
-def one_of(column: str, values: object) -> str:
-    """The CHECK that keeps a text column to the words given."""
-    words = ", ".join(f"'{value}'" for value in sorted(str(value) for value in values))  # type: ignore[attr-defined]
-    return f"{column} IN ({words})"
-
-
-def tenant_key(*columns: str) -> PrimaryKeyConstraint:
-    return PrimaryKeyConstraint("tenant_id", *columns)
-
-
-def belongs_to(table: str, *columns: str) -> ForeignKeyConstraint:
-    names = ["tenant_id", *columns]
-    return ForeignKeyConstraint(names, [f"{table}.{name}" for name in names])
-
 
 installation = Table(
     "installation",
     metadata,
     Column("is_only", Boolean, primary_key=True, server_default=text("true")),
     Column("installation_id", Uuid, nullable=False, server_default=text("gen_random_uuid()")),
-    CheckConstraint("is_only", name="only_one"),
+    only_one_row(),
     comment="Which database this is: part of every payment id, so that no other database's intents are taken.",
 )
 
@@ -95,12 +74,22 @@ plans = Table(
     Column("included_tokens", BigInteger, nullable=False),
     Column("tier_size", BigInteger),
     Column("tier_fee_minor", BigInteger, nullable=False),
+    Column("dunning_days", ARRAY(Integer), nullable=False, server_default=text("'{1,3,5,7}'::integer[]")),
+    Column("dunning_hour", SmallInteger, nullable=False, server_default=text("9")),
+    Column("open_tiers_max", Integer, nullable=False, server_default=text("5")),
     Column("created_at", Moment, nullable=False),
     tenant_key("plan_id", "version"),
     belongs_to("tenants"),
     CheckConstraint("fixed_fee_minor >= 0 AND tier_fee_minor >= 0 AND included_tokens >= 0", name="not_negative"),
     CheckConstraint("tier_size > 0", name="tier_size"),
     CheckConstraint("tier_size IS NULL OR tier_fee_minor > 0", name="tier_fee"),
+    CheckConstraint(
+        "0 < ALL (dunning_days) AND 60 >= ALL (dunning_days) AND cardinality(dunning_days) <= 10"
+        " AND array_position(dunning_days, NULL) IS NULL",
+        name="dunning_days",
+    ),
+    CheckConstraint("dunning_hour BETWEEN 0 AND 23", name="dunning_hour"),
+    CheckConstraint("open_tiers_max > 0", name="open_tiers_max"),
     comment="What a customer agreed to pay; a version never changes.",
 )
 
@@ -120,6 +109,8 @@ customers = Table(
     ForeignKeyConstraint(
         ["tenant_id", "plan_id", "plan_version"], ["plans.tenant_id", "plans.plan_id", "plans.version"]
     ),
+    # Stripe's events name its customer alone.
+    Index("customers_of_stripe", "stripe_customer_id", postgresql_where=text("stripe_customer_id IS NOT NULL")),
     comment="Who is billed.",
 )
 
@@ -217,7 +208,7 @@ price_book = Table(
     metadata,
     Column("is_only", Boolean, primary_key=True, server_default=text("true")),
     Column("revision", BigInteger, nullable=False, server_default=text("0")),
-    CheckConstraint("is_only", name="only_one"),
+    only_one_row(),
     comment="Moves with every change of prices; who keeps prices in memory compares it in each transaction.",
 )
 
@@ -338,84 +329,6 @@ period_quantities = Table(
     comment="How far a customer has climbed a ladder that adds up over the period; each price has a climb of its own.",
 )
 
-payments = Table(
-    "payments",
-    metadata,
-    Column("tenant_id", Text, nullable=False),
-    Column("payment_id", Uuid, nullable=False),
-    Column("customer_id", Text, nullable=False),
-    Column("period_start", Moment, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("tier", Integer, nullable=False),
-    Column("generation", Integer, nullable=False),
-    Column("amount_minor", BigInteger, nullable=False),
-    Column("currency", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("due_at", Moment),
-    Column("leased_until", Moment),
-    Column("stripe_payment_intent_id", Text),
-    Column("stripe_latest_charge_id", Text),
-    Column("attempts_made", Integer, nullable=False, server_default=text("0")),
-    Column("first_attempt_at", Moment),
-    Column("last_decline_code", Text),
-    Column("last_decline_message", Text),
-    Column("created_at", Moment, nullable=False),
-    Column("updated_at", Moment, nullable=False),
-    Column("succeeded_at", Moment),
-    tenant_key("payment_id"),
-    UniqueConstraint(
-        "tenant_id", "customer_id", "period_start", "kind", "tier", "generation", name="payments_natural_key"
-    ),
-    belongs_to("customers", "customer_id"),
-    Index(
-        "payments_intent",
-        "tenant_id",
-        "stripe_payment_intent_id",
-        unique=True,
-        postgresql_where=text("stripe_payment_intent_id IS NOT NULL"),
-    ),
-    Index("payments_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
-    CheckConstraint(one_of("kind", PaymentKind), name="kind"),
-    CheckConstraint(one_of("state", PaymentState), name="state"),
-    CheckConstraint("amount_minor > 0", name="amount"),
-    CheckConstraint("(kind = 'tier') = (tier > 0) AND tier >= 0 AND generation >= 0", name="tier"),
-    CheckConstraint("(state = 'succeeded') <= (succeeded_at IS NOT NULL)", name="succeeded"),
-    CheckConstraint(
-        "state NOT IN ('due', 'retry_scheduled', 'submitting', 'unknown', 'processing') OR due_at IS NOT NULL",
-        name="due",
-    ),
-    comment="Money to collect.",
-)
-
-payment_attempts = Table(
-    "payment_attempts",
-    metadata,
-    Column("tenant_id", Text, nullable=False),
-    Column("payment_id", Uuid, nullable=False),
-    Column("attempt", Integer, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("idempotency_key", Text, nullable=False),
-    Column("parameters", JSONB, nullable=False),
-    Column("charge_before", Text),
-    Column("charge_id", Text),
-    Column("decline", JSONB),
-    Column("decline_class", Text),
-    Column("started_at", Moment, nullable=False),
-    Column("finished_at", Moment),
-    tenant_key("payment_id", "attempt"),
-    belongs_to("payments", "payment_id"),
-    Index(
-        "payment_attempts_open",
-        "tenant_id",
-        "payment_id",
-        unique=True,
-        postgresql_where=text(one_of("state", OPEN_ATTEMPT)),
-    ),
-    CheckConstraint(one_of("state", AttemptState), name="state"),
-    CheckConstraint("attempt > 0", name="attempt"),
-    comment="One try to collect a payment: its exact parameters and key, written before the call.",
-)
-
 envelope_attempts = Table(
     "envelope_attempts",
     metadata,
@@ -426,20 +339,7 @@ envelope_attempts = Table(
 )
 
 
-def _ddl(statement: str) -> DDL:
-    return DDL(statement.replace("%", "%%"))  # DDL takes a percent sign for a place to fill
-
-
-_REFUSE = _ddl("""
-CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    RAISE EXCEPTION '% refused: rows of % are never changed or removed', TG_OP, TG_TABLE_NAME
-        USING ERRCODE = 'integrity_constraint_violation',
-              HINT = 'write a correcting entry instead';
-END $$
-""")
-
-_BUMP = _ddl("""
+_BUMP = ddl("""
 CREATE OR REPLACE FUNCTION bump_price_book() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE price_book SET revision = revision + 1;
@@ -448,7 +348,7 @@ END $$
 """)
 
 
-_TOUCH = _ddl("""
+_TOUCH = ddl("""
 CREATE OR REPLACE FUNCTION touch_account() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE wallets w SET account_revision = w.account_revision + 1
@@ -470,7 +370,7 @@ ACCOUNT_TRIGGERS = tuple(
     )
 )
 
-_TOUCH_PERIOD = _ddl("""
+_TOUCH_PERIOD = ddl("""
 CREATE OR REPLACE FUNCTION touch_account_of_period() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE wallets SET account_revision = account_revision + 1
@@ -485,52 +385,22 @@ PERIOD_TRIGGER = (
     "FOR EACH ROW EXECUTE FUNCTION touch_account_of_period()"
 )
 
-
-def _lasting(table: Table, *key: str) -> None:
-    """Rows of this table keep their key and never go away: what refers to them needs no foreign key for that.
-
-    The foreign keys of `usage_events` and `ledger_entries` cost 8 of 66 microseconds an event, and a write to
-    the customer's row for each. Both insert only what they have read in the same transaction; that it can't be
-    removed is what was left to guarantee. The audit looks for strays all the same.
-    """
-    for name, when in (("row", f"DELETE OR UPDATE OF {', '.join(key)}"), ("all", "TRUNCATE")):
-        each = "FOR EACH ROW" if name == "row" else "FOR EACH STATEMENT"
-        trigger = _ddl(
-            f"CREATE TRIGGER {table.name}_lasting_{name} BEFORE {when} ON {table.name} "
-            f"{each} EXECUTE FUNCTION refuse_change()"
-        )
-        event.listen(table, "after_create", trigger)
-
-
-def _immutable(table: Table) -> None:
-    for name, when in (("row", "UPDATE OR DELETE"), ("all", "TRUNCATE")):
-        each = "FOR EACH ROW" if name == "row" else "FOR EACH STATEMENT"
-        trigger = _ddl(
-            f"CREATE TRIGGER {table.name}_immutable_{name} BEFORE {when} ON {table.name} "
-            f"{each} EXECUTE FUNCTION refuse_change()"
-        )
-        event.listen(table, "after_create", trigger)
-
-
-event.listen(metadata, "before_create", _ddl("CREATE EXTENSION IF NOT EXISTS btree_gist"))
-event.listen(metadata, "before_create", _REFUSE)
+event.listen(metadata, "before_create", ddl("CREATE EXTENSION IF NOT EXISTS btree_gist"))
 event.listen(metadata, "before_create", _BUMP)
-_lasting(tenants, "tenant_id")
-_lasting(customers, "tenant_id", "customer_id")
-_lasting(wallets, "tenant_id", "wallet_id", "customer_id", "currency")
-_immutable(plans)
-_immutable(ledger_entries)
-_immutable(prices)
+lasting(tenants, "tenant_id")
+lasting(customers, "tenant_id", "customer_id")
+lasting(wallets, "tenant_id", "wallet_id", "customer_id", "currency")
+immutable(plans)
+immutable(ledger_entries)
+immutable(prices)
 event.listen(
     prices,
     "after_create",
-    _ddl(
-        "CREATE TRIGGER prices_bump_book AFTER INSERT ON prices FOR EACH STATEMENT EXECUTE FUNCTION bump_price_book()"
-    ),
+    ddl("CREATE TRIGGER prices_bump_book AFTER INSERT ON prices FOR EACH STATEMENT EXECUTE FUNCTION bump_price_book()"),
 )
 event.listen(metadata, "before_create", _TOUCH)
 event.listen(metadata, "before_create", _TOUCH_PERIOD)
 for _trigger in (*ACCOUNT_TRIGGERS, PERIOD_TRIGGER):
-    event.listen(metadata, "after_create", _ddl(_trigger))
-event.listen(installation, "after_create", _ddl("INSERT INTO installation DEFAULT VALUES"))
-event.listen(price_book, "after_create", _ddl("INSERT INTO price_book DEFAULT VALUES"))
+    event.listen(metadata, "after_create", ddl(_trigger))
+event.listen(installation, "after_create", ddl("INSERT INTO installation DEFAULT VALUES"))
+event.listen(price_book, "after_create", ddl("INSERT INTO price_book DEFAULT VALUES"))

@@ -1,0 +1,58 @@
+"""Alerts: what a person should look at, said once while nobody has seen it."""
+
+from datetime import datetime
+from typing import Any, NamedTuple, cast
+
+from billing.payments import AlertKind
+from db.session import Connection
+
+_RAISE = """
+INSERT INTO alerts AS a (tenant_id, kind, subject, customer_id, detail, raised_at, last_at)
+VALUES (%(tenant_id)s, %(kind)s, %(subject)s, %(customer_id)s, %(detail)s, %(now)s, %(now)s)
+ON CONFLICT (tenant_id, kind, subject) WHERE seen_at IS NULL
+    DO UPDATE SET times = a.times + 1, last_at = excluded.last_at, detail = excluded.detail
+"""
+
+_UNSEEN = """
+SELECT alert_id, kind, subject, customer_id, detail, times, raised_at, last_at FROM alerts
+WHERE tenant_id = %s AND seen_at IS NULL ORDER BY last_at DESC, alert_id LIMIT %s
+"""
+
+
+class AlertRow(NamedTuple):
+    """An alert that nobody has seen."""
+
+    alert_id: int
+    kind: str
+    subject: str
+    customer_id: str | None
+    detail: str
+    times: int
+    raised_at: datetime
+    last_at: datetime
+
+
+def raise_alert(
+    connection: Connection,
+    tenant_id: str,
+    kind: AlertKind,
+    subject: str,
+    detail: str,
+    now: datetime,
+    *,
+    customer_id: str | None = None,
+) -> None:
+    """Say something to a person; said again about the same subject, it is counted."""
+    said = {"tenant_id": tenant_id, "kind": kind, "subject": subject, "detail": detail, "customer_id": customer_id}
+    connection.execute(_RAISE, said | {"now": now})
+
+
+def unseen(connection: Connection, tenant_id: str, limit: int) -> list[AlertRow]:
+    """A tenant's alerts that nobody has seen, newest first."""
+    return [AlertRow._make(cast("Any", row)) for row in connection.execute(_UNSEEN, (tenant_id, limit))]
+
+
+def see(connection: Connection, tenant_id: str, alert_ids: list[int], now: datetime) -> int:
+    """A person has seen these; how many were unseen."""
+    statement = "UPDATE alerts SET seen_at = %s WHERE tenant_id = %s AND alert_id = ANY(%s) AND seen_at IS NULL"
+    return connection.execute(statement, (now, tenant_id, alert_ids)).rowcount

@@ -1,0 +1,87 @@
+"""What a person who looks after payments sees and says: lists, alerts, and who is held."""
+
+from datetime import datetime
+from uuid import UUID
+
+from billing.errors import CustomerNotFound, PaymentNotFound
+from billing.payments import HoldReason, PaymentState
+from config.logging import logger
+from db import alerts as alert_rows
+from db import collecting, customers
+from db import overview as rows
+from db import payments as payment_rows
+from db.alerts import AlertRow
+from db.overview import ListedPayment
+from db.session import Connection, in_transaction
+
+log = logger(__name__)
+
+
+def payments(
+    tenant_id: str | None, customer_id: str | None, state: PaymentState | None, limit: int
+) -> list[ListedPayment]:
+    """Payments, newest first; of one tenant, customer or state if told."""
+    return in_transaction(lambda connection: rows.payments(connection, tenant_id, customer_id, state, limit))
+
+
+def named(text: str) -> tuple[str, UUID]:
+    """The (tenant, payment) that a person means by a payment's id, or its PaymentIntent's. Raises `PaymentNotFound`."""
+    found = in_transaction(lambda connection: _named(connection, text))
+    if found is None:
+        raise PaymentNotFound("there is no such payment; `centavo payments list` shows what there is", payment=text)
+    return found
+
+
+def alerts(tenant_id: str, limit: int) -> list[AlertRow]:
+    """A tenant's alerts that nobody has seen, newest first."""
+    return in_transaction(lambda connection: alert_rows.unseen(connection, tenant_id, limit))
+
+
+def see(tenant_id: str, alert_ids: list[int], now: datetime) -> int:
+    """A person has seen these alerts: what they are about is said anew should it come again; how many were unseen."""
+    return in_transaction(lambda connection: alert_rows.see(connection, tenant_id, alert_ids, now))
+
+
+def hold(tenant_id: str, customer_id: str, why: str, now: datetime) -> None:
+    """Collect nothing more from a customer by itself, until a person lets go. Raises `CustomerNotFound`."""
+
+    def work(connection: Connection) -> None:
+        _require(connection, tenant_id, customer_id)
+        collecting.hold(connection, tenant_id, customer_id, HoldReason.BY_HAND, why, now)
+
+    in_transaction(work)
+    log.info("customer held", tenant_id=tenant_id, customer_id=customer_id, why=why)
+
+
+def release(tenant_id: str, customer_id: str, reason: HoldReason | None) -> list[str]:
+    """Collect from a customer again; for which reasons they were held, of all or of the one told.
+
+    Raises `CustomerNotFound`. What waits for a card goes on waiting for it.
+    """
+
+    def work(connection: Connection) -> list[str]:
+        _require(connection, tenant_id, customer_id)
+        standing = collecting.holds(connection, tenant_id, customer_id)
+        ended = [one for one in standing if reason in {None, one}]
+        collecting.release(connection, tenant_id, customer_id, ended)
+        return ended
+
+    ended = in_transaction(work)
+    log.info("customer released", tenant_id=tenant_id, customer_id=customer_id, reasons=ended)
+    return ended
+
+
+def _named(connection: Connection, text: str) -> tuple[str, UUID] | None:
+    if text.startswith("pi_"):
+        return payment_rows.find_by_intent(connection, text)
+    try:
+        payment_id = UUID(text)
+    except ValueError:
+        return None
+    tenant_id = payment_rows.find_by_id(connection, payment_id)
+    return (tenant_id, payment_id) if tenant_id else None
+
+
+def _require(connection: Connection, tenant_id: str, customer_id: str) -> None:
+    if customers.find_customer(connection, tenant_id, customer_id) is None:
+        raise CustomerNotFound(tenant_id=tenant_id, customer_id=customer_id)

@@ -1,0 +1,35 @@
+"""Looking at Stripe for what nobody told us: payments that are not final, asked one by one."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from uuid import UUID
+
+from billing.payments import PaymentState
+from db import payments as rows
+from db.session import in_transaction
+from payments.gateway import PaymentGateway
+from services import guards
+from services.sync import believe
+
+PAGE = 1000
+
+
+def open_payments() -> Iterator[tuple[str, UUID]]:
+    """Every payment that has an intent and is not final: (tenant, payment). Read in pages, no lock is held."""
+    after: tuple[str, UUID] | None = None
+    while page := in_transaction(lambda connection, after=after: rows.open_at_stripe(connection, after, PAGE)):  # type: ignore[misc]
+        yield from page
+        after = page[-1]
+
+
+def look(tenant_id: str, payment_id: UUID, gateway: PaymentGateway, now: datetime) -> PaymentState | None:
+    """See how a payment's intent stands, and move the payment there; its state after that. Sends nothing.
+
+    A customer may have confirmed it meanwhile, or a person canceled it at Stripe. Raises the gateway's errors.
+    """
+    payment = in_transaction(lambda connection: rows.lock(connection, tenant_id, payment_id))
+    if payment is None or payment.stripe_payment_intent_id is None:
+        return None
+    guards.await_slot()
+    intent = gateway.retrieve_intent(payment.stripe_payment_intent_id)
+    return believe(tenant_id, payment_id, intent, now, source="reconciler")
