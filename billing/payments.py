@@ -178,6 +178,7 @@ class AlertKind(StrEnum):
     CAP_REACHED = "cap_reached"
     OPEN_TIERS = "open_tiers"
     STRIPE_REFUSES = "stripe_refuses"
+    COLLECTING_FAILS = "collecting_fails"
     DISPUTE_OPENED = "dispute_opened"
     DISPUTE_LOST = "dispute_lost"
     REFUND_FAILED = "refund_failed"

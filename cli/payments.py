@@ -1,6 +1,6 @@
 """Looking after payments: `payments …` and `alerts …`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
@@ -83,6 +83,8 @@ def explain(payment: PaymentId, json: AsJson = False) -> None:
     for at, who, what in sorted(_story(told), key=lambda line: line[0]):
         console.print(f"{at:%Y-%m-%d %H:%M:%S}  {who:<10}  {plain(what)}", soft_wrap=True)
     held = told["customer"]["holds"]
+    if may_be_told := told["customer_may_be_told"]:
+        console.print(f"the customer may be told: {may_be_told}")
     console.print(f"it is {row['state']}" + (f"; customer held: {', '.join(held)}" if held else ""), style="bold")
     _say_paused()
 
@@ -261,7 +263,7 @@ def _story(told: dict[str, Any]) -> Iterator[tuple[datetime, str, str]]:
     """(when, who, what) of everything that is known, in no order."""
     currency = told["payment"]["currency"]
     for one in told["log"]:
-        yield one["at"], one["source"], f"{one['to_state']}: {one['why']}"
+        yield one["at"], one["source"], f"{one['to_state']}: {one['why']}{_crossing(one['detail'] or {})}"
     for one in told["attempts"]:
         yield one["started_at"], "attempt", f"{one['attempt']} with key {one['idempotency_key']}"
         if one["finished_at"]:
@@ -276,6 +278,14 @@ def _story(told: dict[str, Any]) -> Iterator[tuple[datetime, str, str]]:
         yield one["opened_at"], "dispute", f"{one['stripe_dispute_id']} over {amount} is {one['status']}"
     for one in told["entries"]:
         yield one["recorded_at"], "wallet", f"{one['kind']} {written(one['amount'])}"
+
+
+def _crossing(detail: Mapping[str, Any]) -> str:
+    """The event whose tokens began a tier."""
+    if "event_key" not in detail:
+        return ""
+    before, after = detail["tokens_before"], detail["tokens_after"]
+    return f", by event {detail['event_key']} ({before:,} to {after:,} tokens)"
 
 
 def _say_paused() -> None:

@@ -73,6 +73,34 @@ SOFT_CODES = frozenset(
 UNTELLING_REASON = "generic_decline"
 
 
+#: What may be said to the customer; whatever is not here is just a card that was declined.
+TELLABLE = {
+    "insufficient_funds": "insufficient_funds",
+    "expired_card": "expired_card",
+    "incorrect_cvc": "incorrect_details",
+    "incorrect_number": "incorrect_details",
+    "authentication_required": "authentication_needed",
+    "authentication_not_handled": "authentication_needed",
+    "issuer_not_available": "try_again_later",
+    "processing_error": "try_again_later",
+    "try_again_later": "try_again_later",
+}
+
+
+def told_to_customer(code: str | None) -> str:
+    """What a customer may be told of a decline, as a word of ours.
+
+    Never that somebody suspects fraud, or that a card was reported lost or stolen: Stripe asks for that, because the
+    one who reads it may be the thief.
+
+    >>> told_to_customer("insufficient_funds"), told_to_customer("stolen_card")
+    ('insufficient_funds', 'card_declined')
+    """
+    if code is not None and code.startswith(HARD_PREFIX):
+        return "incorrect_details"
+    return TELLABLE.get(code or "", "card_declined")
+
+
 def classify(decline: Decline) -> DeclineClass:
     """Say what a decline means, the most authoritative word first: issuer, network, Stripe, code.
 

@@ -9,7 +9,8 @@ from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
-from billing.payments import PAID, AlertKind, AttemptState, PaymentState
+from billing.errors import DatabaseUnavailable, Stopping
+from billing.payments import COLLECTABLE, PAID, AlertKind, AttemptState, PaymentState
 from config import faults
 from config.logging import logger
 from config.settings import settings
@@ -89,7 +90,25 @@ def collect(tenant_id: str, payment_id: UUID, gateway: PaymentGateway, now: date
     except GatewayRejected as error:
         log.exception("stripe refuses our request", payment_id=str(payment_id))
         in_transaction(partial(_set_aside, tenant_id, payment_id, error, now))
+    except (DatabaseUnavailable, Stopping):
+        raise
+    except Exception as error:
+        # Celery would acknowledge the message, and the next sweep run into the same, for ever and in silence.
+        log.exception("collecting fails", payment_id=str(payment_id))
+        in_transaction(partial(_say_failed, tenant_id, payment_id, f"{type(error).__name__}: {error}", now))
     return None
+
+
+def _say_failed(tenant_id: str, payment_id: UUID, told: str, now: datetime, connection: Connection) -> None:
+    """Something that should not be: a person is told, and the payment looked at again much later."""
+    payment = rows.lock(connection, tenant_id, payment_id)
+    if payment is None or PaymentState(payment.state) not in COLLECTABLE:
+        return
+    why = f"collecting fails: {told}"
+    again = Move(PaymentState(payment.state), why, now + REJECTED_AGAIN_AFTER)
+    rows.settle(connection, payment, again, now, source="sweep")
+    subject = str(payment_id)
+    raise_alert(connection, tenant_id, AlertKind.COLLECTING_FAILS, subject, why, now, customer_id=payment.customer_id)
 
 
 def _say_refused(tenant_id: str, told: str, now: datetime, connection: Connection) -> None:

@@ -7,14 +7,15 @@ from billing.errors import PaymentNotFound
 from db import explain as rows
 from db import payments as payment_rows
 from db.session import Connection, in_transaction
+from payments.classify import told_to_customer
 
 
 def explain_payment(named: str) -> dict[str, Any]:
     """All about a payment, by its id or its PaymentIntent's (`pi_…`).
 
-    The payment, its customer with what holds them back, the period and the event that made it fall due, each
-    attempt with key and answer, each move with its reason, webhooks, refunds, disputes, ledger entries. Raises
-    `PaymentNotFound`.
+    The payment, what the customer may be told of a decline, the customer with what holds them back, the period and
+    the event that made it fall due, each attempt with key and answer, each move with its reason, webhooks, refunds,
+    disputes, ledger entries. Raises `PaymentNotFound`.
     """
     return in_transaction(lambda connection: _explained(connection, named))
 
@@ -25,8 +26,10 @@ def _explained(connection: Connection, named: str) -> dict[str, Any]:
     if payment is None or payment_id is None:
         raise PaymentNotFound(payment=named)
     tenant_id, customer_id = payment["tenant_id"], payment["customer_id"]
+    declined = payment["last_decline_code"]
     return {
         "payment": payment,
+        "customer_may_be_told": told_to_customer(declined) if declined else None,
         "customer": next(iter(rows.customer(connection, tenant_id, customer_id)), None),
         "period": next(iter(rows.period(connection, tenant_id, customer_id, payment["period_start"])), None),
         **rows.of_payment(connection, tenant_id, payment_id),

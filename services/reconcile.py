@@ -5,11 +5,14 @@ from datetime import datetime
 from uuid import UUID
 
 from billing.payments import PaymentState
+from config.logging import logger
 from db import payments as rows
 from db.session import in_transaction
-from payments.gateway import PaymentGateway
+from payments.gateway import GatewayMisconfigured, GatewayRejected, GatewayUnavailable, PaymentGateway
 from services import guards
 from services.sync import believe
+
+log = logger(__name__)
 
 PAGE = 1000
 
@@ -25,11 +28,16 @@ def open_payments() -> Iterator[tuple[str, UUID]]:
 def look(tenant_id: str, payment_id: UUID, gateway: PaymentGateway, now: datetime) -> PaymentState | None:
     """See how a payment's intent stands, and move the payment there; its state after that. Sends nothing.
 
-    A customer may have confirmed it meanwhile, or a person canceled it at Stripe. Raises the gateway's errors.
+    A customer may have confirmed it meanwhile, or a person canceled it at Stripe. None when Stripe can't say: the
+    next look comes.
     """
     payment = in_transaction(lambda connection: rows.lock(connection, tenant_id, payment_id))
     if payment is None or payment.stripe_payment_intent_id is None:
         return None
     guards.await_slot()
-    intent = gateway.retrieve_intent(payment.stripe_payment_intent_id)
+    try:
+        intent = gateway.retrieve_intent(payment.stripe_payment_intent_id)
+    except (GatewayUnavailable, GatewayMisconfigured, GatewayRejected) as error:
+        log.warning("payment can't be looked at", payment_id=str(payment_id), error=str(error))
+        return None
     return believe(tenant_id, payment_id, intent, now, source="reconciler")

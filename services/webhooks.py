@@ -17,7 +17,14 @@ from db.alerts import raise_alert
 from db.cards import find_customer
 from db.session import Connection, in_transaction
 from db.webhooks import Owner, WebhookEvent
-from payments.gateway import EVENT_TYPES, EventSnapshot, IntentSnapshot, PaymentGateway
+from payments.gateway import (
+    EVENT_TYPES,
+    EventSnapshot,
+    GatewayMisconfigured,
+    GatewayUnavailable,
+    IntentSnapshot,
+    PaymentGateway,
+)
 from payments.snapshots import event_of
 from services import cards, disputes, refunds
 from services.sync import believe
@@ -112,7 +119,11 @@ def look_for_missed(gateway: PaymentGateway, now: datetime) -> int:
     Stripe's list is read whole first: a page that fails loses nothing that the next look would not find. What
     Stripe never made an event of is for `services.reconcile`.
     """
-    missed = list(gateway.undelivered_events(now - LOOK_BACK))
+    try:
+        missed = list(gateway.undelivered_events(now - LOOK_BACK))
+    except (GatewayUnavailable, GatewayMisconfigured) as error:
+        log.warning("stripe can't say what was missed; the next look comes", error=str(error))
+        return 0
     fetched = sum(_keep(event, "fetched", now, now) for event in missed)
     log.info("looked for missed webhooks", undelivered=len(missed), fetched=fetched)
     return fetched

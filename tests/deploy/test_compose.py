@@ -1,5 +1,6 @@
 """docker-compose.yml says only what is true: of commands, settings, versions and health checks."""
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +8,12 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
+from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError
+from redis.retry import Retry
 
+from api import bodies, handing_over
+from cli.api import GRACE_SECONDS
 from config.settings import Settings
 from db.session import LIMITS
 from payments.stripe_gateway import TIMEOUT_SECONDS
@@ -16,15 +21,13 @@ from sandbox.postgres import PostgresServer
 from sandbox.postgres_files import binaries, system_user
 from sandbox.stack import ROOT
 from sandbox.valkey import ValkeyServer
+from tests.cli.conftest import Command
 from tests.deploy.conftest import GIVEN, DeployedValkey
 from tests.deploy.files import FOR_EVER, OURS, compose, filled_in, pinned, seconds, services, variables
 
-SECRETS = {"POSTGRES_PASSWORD", "VALKEY_PASSWORD", "STRIPE_SECRET_KEY"}
-
-
-def said_by_cli(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "cli", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+SECRETS = set(GIVEN)
+#: How long a connection to the database may take to be made, and how long the wait for another may be.
+CONNECT_SECONDS_MAX = 5
 
 
 def test_there_are_the_services_of_a_deployment_and_no_others() -> None:
@@ -32,14 +35,14 @@ def test_there_are_the_services_of_a_deployment_and_no_others() -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_its_commands_and_their_options_are_those_of_the_command_line(name: str) -> None:
+def test_its_commands_and_their_options_are_those_of_the_command_line(name: str, forked: Command) -> None:
     command = filled_in(services()[name]["command"], GIVEN)
 
-    assert said_by_cli(*command, "--help").returncode == 0
+    assert forked(*command, "--help").status == 0
 
 
-def test_an_option_that_the_command_line_does_not_know_would_be_noticed() -> None:
-    assert said_by_cli("worker", "--queue", "usage", "--help").returncode == 2
+def test_an_option_that_the_command_line_does_not_know_would_be_noticed(forked: Command) -> None:
+    assert forked("worker", "--queue", "usage", "--help").status == 2
 
 
 def test_its_workers_take_every_queue_between_them() -> None:
@@ -67,9 +70,10 @@ def test_who_is_trusted_with_which_secret() -> None:
     }
 
     assert holders == {
-        "POSTGRES_PASSWORD": {"postgres", "migrate", "usage", "payments"},
-        "VALKEY_PASSWORD": {"valkey", "usage", "payments", "beat"},
+        "POSTGRES_PASSWORD": {"postgres", "migrate", "usage", "payments", "api"},
+        "VALKEY_PASSWORD": {"valkey", "usage", "payments", "api", "beat"},
         "STRIPE_SECRET_KEY": {"payments"},
+        "STRIPE_WEBHOOK_SECRETS": {"api"},
     }
 
 
@@ -140,6 +144,15 @@ def test_a_worker_may_take_as_long_to_stop_as_its_longest_piece_of_work() -> Non
     assert seconds(services()["payments"]["stop_grace_period"]) > transaction + calls
 
 
+def test_the_api_may_take_as_long_to_stop_as_what_it_has_begun() -> None:
+    """The requests that it still answers; the insert that it is at, connection and all; what it hands over last."""
+    insert = CONNECT_SECONDS_MAX + seconds(LIMITS["transaction_timeout"])
+    handing = inspect.signature(handing_over.HandingOver.close).parameters["seconds"].default
+
+    assert GRACE_SECONDS >= bodies.SECONDS_MAX
+    assert seconds(services()["api"]["stop_grace_period"]) > GRACE_SECONDS + insert + handing
+
+
 def test_there_is_one_beat() -> None:
     assert services()["beat"]["deploy"]["replicas"] == 1
 
@@ -160,13 +173,42 @@ def test_logs_do_not_fill_the_disk(name: str) -> None:
     assert services()[name]["logging"]["options"].keys() == {"max-size", "max-file"}
 
 
-def test_no_port_is_open_and_the_servers_do_not_reach_the_world() -> None:
-    networks = compose()["networks"]
-    closed = {name for name, network in networks.items() if network.get("internal")}
-    reaching_out = {name for name, service in services().items() if set(service["networks"]) - closed}
+def test_the_api_alone_has_a_port_which_is_open_on_the_loopback_of_the_host_alone() -> None:
+    ports = {name: filled_in(service["ports"], GIVEN) for name, service in services().items() if "ports" in service}
+    elsewhere = filled_in(services()["api"]["ports"], GIVEN | {"API_PORT": "9000"})
 
-    assert [name for name, service in services().items() if "ports" in service] == []
-    assert reaching_out == {"payments"}
+    assert ports == {"api": ["127.0.0.1:8300:8300"]}
+    assert elsewhere == ["127.0.0.1:9000:8300"]
+
+
+def test_the_port_is_the_one_that_the_api_listens_on_at_every_address_of_its_container() -> None:
+    service = services()["api"]
+
+    assert service["ports"][0].endswith(f":{Settings.model_fields['api_port'].default}")
+    assert not {"CENTAVO_API_PORT", "--port"} & {*service["environment"], *service["command"]}
+    assert service["environment"]["CENTAVO_API_HOST"] == "0.0.0.0"
+
+
+def test_payments_alone_reaches_the_world() -> None:
+    masquerade = "com.docker.network.bridge.enable_ip_masquerade"
+    networks = compose()["networks"]
+    internal = {name for name, network in networks.items() if network.get("internal")}
+    one_way = {name for name, network in networks.items() if network.get("driver_opts") == {masquerade: "false"}}
+
+    assert joined_by(set(networks) - internal - one_way) == {"payments"}
+    # A port can't be published from internal networks alone.
+    assert joined_by(one_way) == {"api"}
+
+
+def joined_by(networks: set[str]) -> set[str]:
+    """The services that are on one of these networks."""
+    return {name for name, service in services().items() if set(service["networks"]) & networks}
+
+
+def test_the_networks_that_others_join_have_names_that_stay() -> None:
+    names = {name: network["name"] for name, network in compose()["networks"].items() if "name" in network}
+
+    assert names == {"broker": "centavo-broker", "front": "centavo-front"}
 
 
 def test_what_must_last_is_on_a_named_volume() -> None:
@@ -228,7 +270,7 @@ def test_a_real_valkey_takes_its_command_keeps_everything_and_asks_for_the_passw
         kept = {name: client.config_get(name)[name] for name in ("appendonly", "appendfsync", "save")}
         full = {name: client.config_get(name)[name] for name in ("maxmemory", "maxmemory-policy")}
 
-    with redis.Redis(port=port) as stranger, pytest.raises(AuthenticationError):
+    with redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as stranger, pytest.raises(AuthenticationError):
         stranger.ping()
 
     assert kept == {"appendonly": "yes", "appendfsync": "always", "save": ""}
@@ -250,5 +292,5 @@ def test_the_health_checks_of_ours_are_programs_of_ours(name: str) -> None:
     found = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert (kind, program) == ("CMD", "python")
-    assert found.stdout.startswith(arguments[-1])
+    assert found.stdout.startswith(f"{name} ")
     assert found.returncode in {0, 1}

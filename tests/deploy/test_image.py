@@ -1,16 +1,19 @@
 """The Dockerfile, and what can be known of its image without building it."""
 
+import signal
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psycopg
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from sandbox.postgres import PostgresServer
 from sandbox.processes import ManagedProcess, await_condition
 from sandbox.stack import ROOT
-from tests.deploy.conftest import GIVEN, DeployedValkey, Image, environment_of, runtime_distributions
+from tests.api.signed import an_event, id_of, post, signature
+from tests.deploy.conftest import GIVEN, DeployedValkey, Image, environment_of, free_port, runtime_distributions
 from tests.deploy.files import FOR_EVER, copied, filled_in, pinned, project, seconds, services, stages
 
 ROOMS = project()["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
@@ -149,20 +152,27 @@ def test_a_worker_without_a_broker_s_address_says_what_it_misses(image: Image, t
 def test_the_services_come_up_healthy_with_what_the_image_has_and_stop_when_told(
     image: Image, postgres: PostgresServer, deployed_valkey: DeployedValkey, tmp_path: Path
 ) -> None:
-    """Everything that compose would start, in its order: its commands, its settings, its health checks."""
+    """Everything that compose would start, in its order: its commands, its settings, its health checks.
+
+    A webhook comes in meanwhile, signed with the newer of two secrets, and goes its whole way.
+    """
     postgres.create_database("deployed")
     broker_url = environment_of("beat", {})["CENTAVO_BROKER_URL"]
     addresses = {
         "CENTAVO_DATABASE_URL": postgres.uri("deployed"),
         "CENTAVO_BROKER_URL": broker_url.replace("valkey:6379", f"127.0.0.1:{deployed_valkey.port}"),
+        "CENTAVO_API_HOST": "127.0.0.1",
     }
     assert urlsplit(broker_url).password == GIVEN["VALKEY_PASSWORD"]
+    api_port = free_port()
     env = {name: image.environment(environment_of(name, addresses), tmp_path) for name in ("migrate", *FOR_EVER)}
+    env["api"]["CENTAVO_API_PORT"] = str(api_port)
     migrated = [
         image.run("-m", "cli", *services()["migrate"]["command"], env=env["migrate"], cwd=tmp_path) for _ in range(2)
     ]
     assert [done.returncode for done in migrated] == [0, 0], migrated
 
+    body, newer_secret = an_event(), GIVEN["STRIPE_WEBHOOK_SECRETS"].split(",")[1]
     started = {
         name: ManagedProcess.start(
             name,
@@ -179,11 +189,16 @@ def test_the_services_come_up_healthy_with_what_the_image_has_and_stop_when_told
         return image.run(*arguments, env=env[name], cwd=tmp_path).returncode == 0
 
     try:
+        # Asked for first, because it costs a look into a file; a health check is a process, and they would crowd.
+        for name in ("usage", "payments"):
+            started[name].wait_ready(lambda name=name: " ready." in started[name].log_tail(100), 60)  # type: ignore[misc]
         for name, process in started.items():
             process.wait_ready(lambda name=name: healthy(name), 60)  # type: ignore[misc]
-        for name, process in started.items():
-            if name != "beat":
-                await_condition(lambda process=process: " ready." in process.log_tail(100), 30, name)  # type: ignore[misc]
+        taken = post(f"http://127.0.0.1:{api_port}", body, signature(body, newer_secret))
+        await_condition(lambda: outcomes(postgres.uri("deployed")) != {id_of(body): None}, 30, "the event to be worked")
+        worked = outcomes(postgres.uri("deployed"))
+        for process in started.values():
+            process.send_signal(signal.SIGTERM)  # to all at once: each may take a while
         stopped = {
             name: process.stop(grace_seconds=seconds(services()[name]["stop_grace_period"]))
             for name, process in started.items()
@@ -193,4 +208,12 @@ def test_the_services_come_up_healthy_with_what_the_image_has_and_stop_when_told
             process.kill()
         postgres.drop_database("deployed")
 
-    assert stopped == dict.fromkeys(FOR_EVER, 0)
+    assert (taken.status_code, worked) == (200, {id_of(body): "ignored: no payment of ours"})
+    # The server that runs the API ends, when all is done, by the signal that it was sent.
+    assert stopped == {**dict.fromkeys(FOR_EVER, 0), "api": -signal.SIGTERM}
+
+
+def outcomes(database_url: str) -> dict[str, str | None]:
+    """What came of each event of Stripe's that is kept."""
+    with psycopg.connect(database_url) as connection:
+        return dict(connection.execute("SELECT event_id, outcome FROM webhook_events").fetchall())

@@ -2,7 +2,15 @@
 
 import pytest
 
-from payments.classify import DeclineClass, classify
+from payments.classify import (
+    CUSTOMER_CODES,
+    HARD_CODES,
+    SOFT_CODES,
+    TELLABLE,
+    DeclineClass,
+    classify,
+    told_to_customer,
+)
 from payments.gateway import Decline
 
 HARD, CUSTOMER, SOFT, UNKNOWN = (
@@ -92,3 +100,21 @@ def test_the_issuers_advice_goes_before_the_networks_before_the_outcome_before_t
     decline: Decline, expected: DeclineClass
 ) -> None:
     assert classify(decline) is expected
+
+
+@pytest.mark.parametrize("code", sorted({*HARD_CODES, *SOFT_CODES, *CUSTOMER_CODES, "never_heard_of"}))
+def test_the_customer_is_never_told_of_fraud(code: str) -> None:
+    """Nor that the card was reported lost: who reads it may be the thief."""
+    told = told_to_customer(code)
+
+    assert told in {*TELLABLE.values(), "card_declined"}
+    assert not any(word in told for word in ("fraud", "stolen", "lost", "risk", "security", "pickup", "restricted"))
+
+
+@pytest.mark.parametrize("code", ["fraudulent", "stolen_card", "lost_card", "highest_risk_level", "security_violation"])
+def test_what_smells_of_fraud_is_just_a_declined_card(code: str) -> None:
+    assert told_to_customer(code) == "card_declined"
+
+
+def test_the_words_for_customers_are_part_of_the_codes_we_know() -> None:
+    assert set(TELLABLE) - HARD_CODES <= SOFT_CODES | CUSTOMER_CODES

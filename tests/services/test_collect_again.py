@@ -280,15 +280,18 @@ def test_the_intent_of_another_payment_is_left_alone() -> None:
 
 @pytest.mark.parametrize("changes", [{"amount_minor": FEE * 2}, {"currency": "USD"}])
 def test_an_intent_of_another_amount_is_never_charged(changes: dict[str, Any]) -> None:
-    """It names our payment and asks for something else: stop before the card is."""
+    """It names our payment and asks for something else: stop before the card is, and tell a person."""
     due, now = an_old_payment()
     an_intent_of(due, **changes)
 
-    with pytest.raises(BrokenInvariant, match="not this payment's"):
-        taken(due, now)
+    assert taken(due, now) is None
 
     assert captured() == {}
     assert payment(due, "state, stripe_payment_intent_id, attempts_made") == ("due", None, 0)
+    assert due_again(due) == now + timedelta(hours=6)
+    ((kind, detail),) = rows("SELECT kind, detail FROM alerts")
+    assert kind == "collecting_fails"
+    assert "not this payment's" in detail
 
 
 def test_nothing_is_believed_of_a_foreign_intent() -> None:

@@ -97,7 +97,7 @@ def upgrade() -> None:
         sa.Column("last_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("seen_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
-            "kind IN ('cap_reached', 'dispute_lost', 'dispute_opened', 'open_tiers', 'refund_failed', 'stripe_refuses', 'top_up_cap', 'voided_but_paid', 'webhook_unworkable')",
+            "kind IN ('cap_reached', 'collecting_fails', 'dispute_lost', 'dispute_opened', 'open_tiers', 'refund_failed', 'stripe_refuses', 'top_up_cap', 'voided_but_paid', 'webhook_unworkable')",
             name=op.f("alerts_kind_check"),
         ),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.tenant_id"], name=op.f("alerts_tenants_fkey")),
