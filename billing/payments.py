@@ -179,6 +179,7 @@ class AlertKind(StrEnum):
     OPEN_TIERS = "open_tiers"
     STRIPE_REFUSES = "stripe_refuses"
     COLLECTING_FAILS = "collecting_fails"
+    COLLECTED_TWICE = "collected_twice"
     DISPUTE_OPENED = "dispute_opened"
     DISPUTE_LOST = "dispute_lost"
     REFUND_FAILED = "refund_failed"

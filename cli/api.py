@@ -15,8 +15,8 @@ CONNECTIONS_MAX = 500
 
 @app.command()
 def api(
-    host: Annotated[str | None, typer.Option(help="Address to answer on.  [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port.  [default: 8300]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to answer on. Default: 127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port. Default: 8300")] = None,
 ) -> None:
     """Answer HTTP requests: Stripe's webhooks at /webhooks/stripe, and /health."""
     import uvicorn  # other commands do without

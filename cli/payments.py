@@ -14,7 +14,7 @@ from cli.catalogue import CustomerId, TenantId
 from cli.show import NOTHING, AsJson, a_table, as_json, console, plain
 from config import clock
 from db.overview import ListedPayment
-from services import guards, overview, refunds, topups, voiding
+from services import guards, overview, refunds, topups, voiding, webhooks
 from services.explain import explain_payment
 from services.gateways import gateway
 from services.topups import Offer
@@ -109,6 +109,13 @@ def resume() -> None:
     """Collect again."""
     guards.resume()
     console.print("collecting goes on")
+
+
+@payments.command("catch-up")
+def catch_up() -> None:
+    """Fetch all that Stripe has said in thirty days, after the database was put back; workers do the rest."""
+    fetched = webhooks.look_for_missed(gateway(), clock.now(), is_everything=True)
+    console.print(f"{fetched} events that were not known here; `centavo alerts list` shows what can't be worked")
 
 
 @payments.command()

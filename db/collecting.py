@@ -67,11 +67,26 @@ ORDER BY finished_at
 _DECLINED_SINCE_SUCCESS = """
 SELECT count(DISTINCT a.payment_id) FROM payment_attempts a
 JOIN payments p ON p.tenant_id = a.tenant_id AND p.payment_id = a.payment_id
-WHERE p.tenant_id = %(tenant_id)s AND p.customer_id = %(customer_id)s AND a.state = 'declined'
+WHERE p.tenant_id = %(tenant_id)s AND p.customer_id = %(customer_id)s AND p.payment_id <> %(payment_id)s
+    AND a.state = 'declined'
     AND a.finished_at > coalesce((
         SELECT max(s.succeeded_at) FROM payments s
         WHERE s.tenant_id = %(tenant_id)s AND s.customer_id = %(customer_id)s
     ), '-infinity')
+"""
+
+# The card that waited for is another than the one that was declined last. Attaching a card and looking for one can
+# happen at the same moment, each before the other has committed.
+_WITH_A_CARD_AFTER_ALL = """
+SELECT DISTINCT c.tenant_id, c.customer_id
+FROM payments p
+JOIN customers c ON c.tenant_id = p.tenant_id AND c.customer_id = p.customer_id
+JOIN payment_methods m ON m.tenant_id = c.tenant_id AND m.payment_method_id = c.default_payment_method_id
+LEFT JOIN payment_attempts a
+    ON a.tenant_id = p.tenant_id AND a.payment_id = p.payment_id AND a.attempt = p.attempts_made
+WHERE p.state = 'needs_payment_method' AND p.void_wished_at IS NULL AND m.held_at IS NULL AND m.detached_at IS NULL
+    AND a.payment_method_id IS DISTINCT FROM m.payment_method_id
+LIMIT %s
 """
 
 _OPEN_TIERS = f"""
@@ -87,20 +102,21 @@ WHERE c.tenant_id = %(tenant_id)s AND c.customer_id = %(customer_id)s
 
 _REOPEN = f"""
 WITH reopened AS (
-    UPDATE payments p SET state = 'retry_scheduled', due_at = %(now)s, leased_until = NULL, updated_at = %(now)s
+    UPDATE payments p SET state = CASE WHEN b.state = 'due' THEN 'due' ELSE 'retry_scheduled' END, due_at = %(now)s,
+        leased_until = NULL, updated_at = %(now)s
     FROM (
         SELECT tenant_id, payment_id, state FROM payments
         WHERE tenant_id = %(tenant_id)s AND customer_id = %(customer_id)s
-            AND {one_of("state", WAITS_FOR_CARD)}
+            AND ({one_of("state", WAITS_FOR_CARD)} OR (state = 'due' AND due_at > %(now)s))
             AND void_wished_at IS NULL
         ORDER BY payment_id
         FOR NO KEY UPDATE
     ) AS b
     WHERE p.tenant_id = b.tenant_id AND p.payment_id = b.payment_id
-    RETURNING p.tenant_id, p.payment_id, b.state, p.attempts_made
+    RETURNING p.tenant_id, p.payment_id, b.state, p.state AS to_state, p.attempts_made
 )
 INSERT INTO payment_log (tenant_id, payment_id, at, source, from_state, to_state, attempt, why)
-SELECT tenant_id, payment_id, %(now)s, %(source)s, state, 'retry_scheduled', attempts_made, %(why)s FROM reopened
+SELECT tenant_id, payment_id, %(now)s, %(source)s, state, to_state, attempts_made, %(why)s FROM reopened
 """  # noqa: S608 - words of ours, no input
 
 
@@ -180,11 +196,17 @@ def declines_of_card(connection: Connection, tenant_id: str, payment_method_id: 
     return [cast("datetime", at) for (at,) in rows]
 
 
-def payments_declined_since_success(connection: Connection, tenant_id: str, customer_id: str) -> int:
-    """How many of a customer's payments were declined since one last succeeded."""
-    row = connection.execute(_DECLINED_SINCE_SUCCESS, {"tenant_id": tenant_id, "customer_id": customer_id}).fetchone()
+def others_declined_since_success(connection: Connection, tenant_id: str, customer_id: str, payment_id: UUID) -> int:
+    """How many of a customer's payments, but for this one, were declined since one last succeeded."""
+    said = {"tenant_id": tenant_id, "customer_id": customer_id, "payment_id": payment_id}
+    row = connection.execute(_DECLINED_SINCE_SUCCESS, said).fetchone()
     assert row is not None
     return cast("int", row[0])
+
+
+def with_a_card_after_all(connection: Connection, limit: int) -> list[tuple[str, str]]:
+    """(tenant, customer) of those who have a card that may be tried, while a payment of theirs waits for one."""
+    return cast("list[tuple[str, str]]", connection.execute(_WITH_A_CARD_AFTER_ALL, (limit,)).fetchall())
 
 
 def open_tiers(connection: Connection, tenant_id: str, customer_id: str) -> tuple[int, int]:

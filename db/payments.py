@@ -269,12 +269,27 @@ def open_attempt(connection: Connection, tenant_id: str, payment_id: UUID) -> At
     return AttemptRow._make(cast("Any", row)) if row else None
 
 
-def set_intent(connection: Connection, tenant_id: str, payment_id: UUID, intent_id: str, now: datetime) -> None:
-    """Remember the PaymentIntent of a payment; never replaces one."""
+def set_intent(
+    connection: Connection, tenant_id: str, payment_id: UUID, intent_id: str, charge_id: str | None, now: datetime
+) -> None:
+    """Remember the PaymentIntent of a payment, and the charge that it has already; never replaces one."""
     connection.execute(
-        "UPDATE payments SET stripe_payment_intent_id = %s, updated_at = %s "
+        "UPDATE payments SET stripe_payment_intent_id = %s, stripe_latest_charge_id = %s, updated_at = %s "
         "WHERE tenant_id = %s AND payment_id = %s AND stripe_payment_intent_id IS NULL",
-        (intent_id, now, tenant_id, payment_id),
+        (intent_id, charge_id, now, tenant_id, payment_id),
+    )
+
+
+def remember_charge(connection: Connection, payment: PaymentRow, charge_id: str) -> None:
+    """Note a charge that no attempt of ours has made, so that it is not taken for the outcome of the next."""
+    connection.execute(_LATEST_CHARGE, (charge_id, payment.tenant_id, payment.payment_id))
+
+
+def look_again(connection: Connection, payment: PaymentRow, due_at: datetime) -> None:
+    """Nothing has changed; look again then."""
+    connection.execute(
+        "UPDATE payments SET due_at = %s, leased_until = NULL WHERE tenant_id = %s AND payment_id = %s",
+        (due_at, payment.tenant_id, payment.payment_id),
     )
 
 

@@ -375,6 +375,6 @@ class PaymentGateway(Protocol):
         """Every dispute of an intent, newest first."""
         ...
 
-    def undelivered_events(self, since: datetime) -> Iterator[EventSnapshot]:
-        """Events of `EVENT_TYPES` since then that Stripe could not deliver, or not yet; newest first, page by page."""
+    def missed_events(self, since: datetime, *, is_everything: bool = False) -> Iterator[EventSnapshot]:
+        """Events of `EVENT_TYPES` since then that Stripe could not deliver, or not yet; or all. Newest first."""
         ...

@@ -190,13 +190,14 @@ class StripeGateway:
             page = client.v1.disputes.list(_untyped(wanted))
             return [dispute_of(dispute.to_dict()) for dispute in page.auto_paging_iter()]
 
-    def undelivered_events(self, since: datetime) -> Iterator[EventSnapshot]:
-        wanted = {
+    def missed_events(self, since: datetime, *, is_everything: bool = False) -> Iterator[EventSnapshot]:
+        wanted: Parameters = {
             "created": {"gte": int(since.timestamp())},
-            "delivery_success": False,
             "types": list(EVENT_TYPES),
             "limit": PAGE_SIZE,
         }
+        if not is_everything:
+            wanted["delivery_success"] = False
         with self._calling() as client:
             for event in client.v1.events.list(_untyped(wanted)).auto_paging_iter():
                 yield event_of(event.to_dict())

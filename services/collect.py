@@ -10,7 +10,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from billing.errors import DatabaseUnavailable, Stopping
-from billing.payments import COLLECTABLE, PAID, AlertKind, AttemptState, PaymentState
+from billing.payments import AlertKind, AttemptState, PaymentKind, PaymentState
 from config import faults
 from config.logging import logger
 from config.settings import settings
@@ -20,6 +20,7 @@ from db.alerts import raise_alert
 from db.payments import AttemptRow, Move, PaymentRow
 from db.session import Connection, in_transaction
 from payments.gateway import (
+    GatewayKeyReused,
     GatewayMisconfigured,
     GatewayRejected,
     GatewayUnavailable,
@@ -28,6 +29,7 @@ from payments.gateway import (
     PaymentGateway,
 )
 from services import guards
+from services.declining import has_another_card
 from services.next_step import Step, next_step
 from services.sync import believe, check_identity, finish
 
@@ -44,6 +46,8 @@ CRASH_POINTS = (
 )
 
 REJECTED_AGAIN_AFTER = timedelta(hours=6)
+NO_ATTEMPT = 0
+TOP_UP_REMEMBERED = timedelta(days=366)
 IN_THE_DARK = frozenset({PaymentState.SUBMITTING, PaymentState.UNKNOWN})
 #: Stripe may forget a key after 24 hours, and would then do the same once more.
 KEY_LIVES = timedelta(hours=23)
@@ -89,7 +93,7 @@ def collect(tenant_id: str, payment_id: UUID, gateway: PaymentGateway, now: date
         in_transaction(partial(_say_refused, tenant_id, str(error), now))
     except GatewayRejected as error:
         log.exception("stripe refuses our request", payment_id=str(payment_id))
-        in_transaction(partial(_set_aside, tenant_id, payment_id, error, now))
+        in_transaction(partial(_set_aside, tenant_id, payment_id, NO_ATTEMPT, error, now))
     except (DatabaseUnavailable, Stopping):
         raise
     except Exception as error:
@@ -102,10 +106,10 @@ def collect(tenant_id: str, payment_id: UUID, gateway: PaymentGateway, now: date
 def _say_failed(tenant_id: str, payment_id: UUID, told: str, now: datetime, connection: Connection) -> None:
     """Something that should not be: a person is told, and the payment looked at again much later."""
     payment = rows.lock(connection, tenant_id, payment_id)
-    if payment is None or PaymentState(payment.state) not in COLLECTABLE:
+    if payment is None or payment.due_at is None:
         return
     why = f"collecting fails: {told}"
-    again = Move(PaymentState(payment.state), why, now + REJECTED_AGAIN_AFTER)
+    again = Move(PaymentState(payment.state), why, max(payment.due_at, now + REJECTED_AGAIN_AFTER))
     rows.settle(connection, payment, again, now, source="sweep")
     subject = str(payment_id)
     raise_alert(connection, tenant_id, AlertKind.COLLECTING_FAILS, subject, why, now, customer_id=payment.customer_id)
@@ -129,7 +133,13 @@ def _collect(tenant_id: str, payment_id: UUID, gateway: PaymentGateway, now: dat
         _create_intent(payment, gateway, now)
         payment, attempt, step = in_transaction(look)
         assert payment is not None
-    looked = _carry_out(step, payment, attempt, gateway, now)
+    try:
+        looked = _carry_out(step, payment, attempt, gateway, now)
+    except GatewayRejected as error:
+        log.exception("stripe refuses our request", payment_id=str(payment_id))
+        worked = attempt.attempt if attempt else NO_ATTEMPT
+        in_transaction(partial(_set_aside, tenant_id, payment_id, worked, error, now))
+        return None
     if looked is None:
         return PaymentState(payment.state)
     faults.reached("collect.after_confirm")
@@ -202,7 +212,8 @@ def _create_intent(payment: PaymentRow, gateway: PaymentGateway, now: datetime) 
     check_identity(payment, intent)
     intent_id = intent.stripe_payment_intent_id
     faults.reached("collect.after_create")
-    in_transaction(lambda c: rows.set_intent(c, payment.tenant_id, payment.payment_id, intent_id, now))
+    charge_id = intent.latest_charge_id
+    in_transaction(lambda c: rows.set_intent(c, payment.tenant_id, payment.payment_id, intent_id, charge_id, now))
     faults.reached("collect.after_intent")
     if intent.status == "succeeded":
         believe(payment.tenant_id, payment.payment_id, intent, now, source="adopted")
@@ -215,7 +226,10 @@ def _adoptable(payment: PaymentRow, gateway: PaymentGateway) -> IntentSnapshot |
     restored and the usage sent again. One that is canceled can collect nothing any more.
     """
     assert payment.stripe_customer_id is not None
-    found = gateway.find_intents(payment.stripe_customer_id, min(payment.period_start, payment.created_at))
+    since = min(payment.period_start, payment.created_at)
+    if payment.kind == PaymentKind.TOP_UP:
+        since = payment.created_at - TOP_UP_REMEMBERED  # whoever asks again under the same key may do so much later
+    found = gateway.find_intents(payment.stripe_customer_id, since)
     ours = [one for one in found if one.payment_id == payment.payment_id and one.status != "canceled"]
     return min(ours, key=_how_open, default=None)
 
@@ -272,28 +286,44 @@ def _abandon(
     return PaymentState.RETRY_SCHEDULED
 
 
-def _set_aside(tenant_id: str, payment_id: UUID, error: GatewayRejected, now: datetime, connection: Connection) -> None:
-    """Stripe refuses the request itself: nothing has moved. A card that is gone needs another; the rest, a person.
+def _set_aside(
+    tenant_id: str, payment_id: UUID, worked: int, error: GatewayRejected, now: datetime, connection: Connection
+) -> None:
+    """Stripe refuses the request itself: nothing has moved. What could be said differently is; the rest, a person's.
 
-    Unless another worker has settled the payment meanwhile: that stands.
+    Unless another worker has gone on meanwhile: that stands. `worked` is the attempt that was refused.
     """
     payment, attempt = _locked(connection, tenant_id, payment_id)
-    if payment is None or PaymentState(payment.state) in PAID or payment.state == PaymentState.VOIDED:
+    if payment is None or payment.due_at is None or worked != (attempt.attempt if attempt else NO_ATTEMPT):
         return
     code = error.stripe_code or error.code
-    if attempt is not None and error.param == CARD_PARAM:
+    why = f"Stripe refuses our request ({code}): {error.message}"
+    if attempt is not None and (move := _said_differently(connection, payment, attempt, error, why, now)):
         _finish_unsent(connection, payment, attempt, now)
-        why = f"Stripe does not take this card any more ({code})"
-        move = Move(PaymentState.NEEDS_PAYMENT_METHOD, why, None, code, error.message)
-        card = attempt.payment_method_id
-        collecting.hold_card(connection, tenant_id, payment.customer_id, card, code, now)
-    else:
-        state = PaymentState.UNKNOWN if attempt else PaymentState(payment.state)
-        why = f"Stripe refuses our request ({code}): {error.message}"
-        move = Move(state, why, now + REJECTED_AGAIN_AFTER, code, error.message)
-        subject = str(payment_id)
-        raise_alert(connection, tenant_id, AlertKind.STRIPE_REFUSES, subject, why, now, customer_id=payment.customer_id)
+        rows.settle(connection, payment, move, now, source="answer")
+        return
+    state = PaymentState.UNKNOWN if attempt else PaymentState(payment.state)
+    move = Move(state, why, now + REJECTED_AGAIN_AFTER, code, error.message)
     rows.settle(connection, payment, move, now, source="answer")
+    subject = str(payment_id)
+    raise_alert(connection, tenant_id, AlertKind.STRIPE_REFUSES, subject, why, now, customer_id=payment.customer_id)
+
+
+def _said_differently(
+    connection: Connection, payment: PaymentRow, attempt: AttemptRow, error: GatewayRejected, why: str, now: datetime
+) -> Move | None:
+    """The next attempt says something else, if the card is gone or changed, or the key is another attempt's.
+
+    A key that came back with other parameters is one of before the database was put back.
+    """
+    code, card = error.stripe_code or error.code, attempt.payment_method_id
+    if error.param == CARD_PARAM:
+        collecting.hold_card(connection, payment.tenant_id, payment.customer_id, card, code, now)
+    if has_another_card(payment, card) or isinstance(error, GatewayKeyReused):
+        return Move(PaymentState.RETRY_SCHEDULED, why, now, code, error.message)
+    if error.param == CARD_PARAM:
+        return Move(PaymentState.NEEDS_PAYMENT_METHOD, why, None, code, error.message)
+    return None
 
 
 def _finish_unsent(connection: Connection, payment: PaymentRow, attempt: AttemptRow, now: datetime) -> None:

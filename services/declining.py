@@ -28,15 +28,24 @@ def declined(
     declines = payment.declines + 1
     if meaning is DeclineClass.UNKNOWN and declines > 1:
         meaning = DeclineClass.HARD
+    card, identity = attempt.payment_method_id, (payment.tenant_id, payment.customer_id)
     if meaning is DeclineClass.HARD:
-        card = attempt.payment_method_id
-        identity = (payment.tenant_id, payment.customer_id)
         collecting.hold_card(connection, *identity, card, code, now)
+    detail = {"class": meaning.value}
+    if has_another_card(payment, card):
+        why = f"{card} was declined ({code}); the customer has another card by now"
+        return Move(PaymentState.RETRY_SCHEDULED, why, now, code, decline.message, detail), meaning
+    if meaning is DeclineClass.HARD:
         collecting.hold(connection, *identity, HoldReason.HARD_DECLINE, f"{card}: {code}", now)
     else:
         _hold_after_two(connection, payment, now)
     state, due_at, why = _next(payment, meaning, code, declines, now)
-    return Move(state, why, due_at, code, decline.message, {"class": meaning.value}), meaning
+    return Move(state, why, due_at, code, decline.message, detail), meaning
+
+
+def has_another_card(payment: PaymentRow, card: str) -> bool:
+    """Whether the customer pays with another card than this by now, one that may be tried."""
+    return payment.default_payment_method_id not in {None, card} and payment.card_held_at is None
 
 
 def free_again_at(connection: Connection, tenant_id: str, payment_method_id: str, now: datetime) -> datetime | None:
@@ -65,7 +74,6 @@ def _next(
 def _hold_after_two(connection: Connection, payment: PaymentRow, now: datetime) -> None:
     """Two payments declined in a row: what has not been tried yet waits until one comes in."""
     identity = (payment.tenant_id, payment.customer_id)
-    others = collecting.payments_declined_since_success(connection, *identity)
-    is_counted = payment.declines > 0
-    if others + (0 if is_counted else 1) >= IN_A_ROW:
+    others = collecting.others_declined_since_success(connection, *identity, payment.payment_id)
+    if others + 1 >= IN_A_ROW:
         collecting.hold(connection, *identity, HoldReason.DECLINED_TWICE, "two payments were declined in a row", now)

@@ -45,7 +45,7 @@ def next_step(connection: Connection, tenant_id: str, payment_id: UUID, now: dat
     is_paused = collecting.switch(connection).paused_at is not None
     attempt = rows.open_attempt(connection, tenant_id, payment_id)
     if attempt is not None:
-        is_still = is_paused or payment.is_wished_void
+        is_still = is_paused or payment.is_wished_void or bool(FREEZES & _holds(connection, payment))
         return payment, attempt, Step.LOOK if is_still else Step.RECOVER
     if payment.is_wished_void and PaymentState(payment.state) in WAITING:
         return _void(connection, payment, now)
@@ -86,8 +86,12 @@ def _obstacle(connection: Connection, payment: PaymentRow, now: datetime) -> Mov
 
 
 def _is_held(connection: Connection, payment: PaymentRow) -> bool:
-    reasons = set(collecting.holds(connection, payment.tenant_id, payment.customer_id))
+    reasons = _holds(connection, payment)
     return bool(reasons & FREEZES if payment.attempts_made else reasons)
+
+
+def _holds(connection: Connection, payment: PaymentRow) -> set[str]:
+    return set(collecting.holds(connection, payment.tenant_id, payment.customer_id))
 
 
 def _begin(connection: Connection, payment: PaymentRow, now: datetime) -> Next:

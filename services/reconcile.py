@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
-from billing.payments import PaymentState
+from billing.errors import BrokenInvariant
+from billing.payments import AlertKind, PaymentState
 from config.logging import logger
 from db import payments as rows
-from db.session import in_transaction
+from db.alerts import raise_alert
+from db.session import Connection, in_transaction
 from payments.gateway import GatewayMisconfigured, GatewayRejected, GatewayUnavailable, PaymentGateway
 from services import guards
 from services.sync import believe
@@ -40,4 +43,13 @@ def look(tenant_id: str, payment_id: UUID, gateway: PaymentGateway, now: datetim
     except (GatewayUnavailable, GatewayMisconfigured, GatewayRejected) as error:
         log.warning("payment can't be looked at", payment_id=str(payment_id), error=str(error))
         return None
-    return believe(tenant_id, payment_id, intent, now, source="reconciler")
+    try:
+        return believe(tenant_id, payment_id, intent, now, source="reconciler")
+    except BrokenInvariant as error:
+        log.exception("payment can't be looked at", payment_id=str(payment_id))
+        in_transaction(partial(_tell, tenant_id, payment_id, str(error), now))
+        return None
+
+
+def _tell(tenant_id: str, payment_id: UUID, told: str, now: datetime, connection: Connection) -> None:
+    raise_alert(connection, tenant_id, AlertKind.COLLECTING_FAILS, str(payment_id), told, now)

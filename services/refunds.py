@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from billing.errors import IdempotencyConflict, PaymentNotFound, Rejected, Unavailable
+from billing.errors import (
+    DatabaseUnavailable,
+    IdempotencyConflict,
+    PaymentNotFound,
+    Rejected,
+    Stopping,
+    Unavailable,
+)
 from billing.money import in_minor_units
 from billing.payments import PAID, AlertKind, RefundState
 from config import faults
@@ -163,8 +170,20 @@ def carry_out(tenant_id: str, refund_id: UUID, gateway: PaymentGateway, now: dat
         in_transaction(lambda c: raise_alert(c, tenant_id, AlertKind.STRIPE_REFUSES, subject, told, now))
         _wait(wanted, told, now)
         return None
+    except (DatabaseUnavailable, Stopping):
+        raise
+    except Exception as error:
+        # Celery would acknowledge the message, and the next sweep run into the same, for ever and in silence.
+        log.exception("refund fails", refund_id=str(refund_id))
+        said, failed = f"refund {refund_id} fails: {type(error).__name__}: {error}", str(refund_id)
+        in_transaction(lambda c: raise_alert(c, tenant_id, AlertKind.REFUND_FAILED, failed, said, now))
+        _wait(wanted, said, now)
+        return None
     after = in_transaction(lambda connection: rows.find(connection, tenant_id, refund_id))
     assert after is not None
+    if after.state == RefundState.PENDING:
+        again = now + LOOK_AGAIN_AFTER
+        in_transaction(lambda connection: rows.wait(connection, after, again, None, now))
     return RefundState(after.state)
 
 

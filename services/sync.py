@@ -9,11 +9,12 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from billing.errors import BrokenInvariant
-from billing.payments import PAID, WAITING, AttemptState, PaymentKind, PaymentState
+from billing.payments import PAID, WAITING, AlertKind, AttemptState, PaymentKind, PaymentState
 from billing.payments import payment_id as payment_id_of
 from config import faults
 from config.logging import logger
 from db import payments as rows
+from db.alerts import raise_alert
 from db.payments import AttemptRow, Move, PaymentRow
 from db.session import Connection, in_transaction
 from payments.gateway import IntentSnapshot
@@ -46,6 +47,8 @@ def sync(
     if payment is None:
         return None
     check_identity(payment, intent)
+    if payment.stripe_payment_intent_id not in {None, intent.stripe_payment_intent_id}:
+        return _stray(connection, payment, intent, now)
     attempt = rows.open_attempt(connection, tenant_id, payment_id)
     state = _moved(connection, payment, attempt, intent, now, source=source, answered_attempt=answered_attempt)
     log.info(
@@ -94,6 +97,18 @@ def check_identity(payment: PaymentRow, intent: IntentSnapshot) -> None:
         )
 
 
+def _stray(connection: Connection, payment: PaymentRow, intent: IntentSnapshot, now: datetime) -> PaymentState:
+    """A second intent of a payment moves nothing; if it has collected, a person must give it back."""
+    if intent.status == "succeeded":
+        stray, ours = intent.stripe_payment_intent_id, payment.stripe_payment_intent_id
+        detail = (
+            f"{stray} has collected payment {payment.payment_id}, whose PaymentIntent is {ours}: refund one of them"
+        )
+        customer = payment.customer_id
+        raise_alert(connection, payment.tenant_id, AlertKind.COLLECTED_TWICE, stray, detail, now, customer_id=customer)
+    return PaymentState(payment.state)
+
+
 def _moved(
     connection: Connection,
     payment: PaymentRow,
@@ -111,6 +126,8 @@ def _moved(
         return state  # an older look at the intent; money that has moved stays
     if intent.status == "canceled":
         return _canceled(connection, payment, attempt, intent, now, source=source)
+    if attempt is None and intent.latest_charge_id:
+        rows.remember_charge(connection, payment, intent.latest_charge_id)
     if attempt is None or answered_attempt not in {None, attempt.attempt}:
         return state
     return _attempted(connection, payment, attempt, intent, now, source=source, is_answer=answered_attempt is not None)
@@ -129,7 +146,8 @@ def _collected(
         finish(connection, payment, attempt, AttemptState.SUCCEEDED, intent, now)
     if payment.stripe_payment_intent_id is None:
         # Stripe told us before our own commit did.
-        rows.set_intent(connection, payment.tenant_id, payment.payment_id, intent.stripe_payment_intent_id, now)
+        intent_id, charge_id = intent.stripe_payment_intent_id, intent.latest_charge_id
+        rows.set_intent(connection, payment.tenant_id, payment.payment_id, intent_id, charge_id, now)
     # A look at the intent that was overtaken knows less of what was given back than we do. That less is given back
     # than was, a refund that failed, is seen by `services.refunds` alone, which makes sure that nothing overtook it.
     known = 0 if source == "refund" else payment.refunded_minor
@@ -187,7 +205,9 @@ def _attempted(
             move = Move(PaymentState.UNKNOWN, why, now + LOOK_AGAIN_AFTER)
     if payment.is_wished_void and move.state in WAITING:
         move = move._replace(due_at=now)
-    if PaymentState(payment.state) is not move.state or move.state is not PaymentState.PROCESSING:
+    if move.state is PaymentState(payment.state) is PaymentState.PROCESSING and move.due_at:
+        rows.look_again(connection, payment, move.due_at)
+    else:
         rows.settle(connection, payment, move, now, source=source)
     return move.state
 

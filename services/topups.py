@@ -34,6 +34,9 @@ LOOKED_AT_ONCE = 500
 _CURRENCY = re.compile("[A-Z]{3}")
 
 
+FOR_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class TopUp:
     """A top-up as it stands; not new when the same key had asked for it before."""
@@ -167,7 +170,9 @@ def _payment(
     connection: Connection, wallet: WalletRow | LowWallet, reference: str, offer: Offer, now: datetime
 ) -> NewPayment:
     month = _month(now)
-    natural = (wallet.tenant_id, wallet.customer_id, month, PaymentKind.TOP_UP, 0, 0)
+    # Asked for under a key, it is the same in whatever month the caller repeats it; by rule, each month begins anew.
+    since = month if reference.startswith(BY_RULE) else FOR_EVER
+    natural = (wallet.tenant_id, wallet.customer_id, since, PaymentKind.TOP_UP, 0, 0)
     return NewPayment(
         wallet.tenant_id,
         payment_id_of(catalogue.installation(connection), *natural, reference),

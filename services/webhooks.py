@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from billing.errors import DatabaseUnavailable, Stopping, Unavailable
+from billing.errors import DatabaseUnavailable, PaymentNotFound, Stopping, Unavailable
 from billing.payments import AlertKind
 from config.logging import logger
 from config.settings import SettingsMissing, settings
@@ -113,14 +113,16 @@ def work(event_id: str, gateway: PaymentGateway, now: datetime) -> str | None:
     return _finish(event_id, outcome, now)
 
 
-def look_for_missed(gateway: PaymentGateway, now: datetime) -> int:
+def look_for_missed(gateway: PaymentGateway, now: datetime, *, is_everything: bool = False) -> int:
     """Fetch what Stripe could not deliver; how many events were new. They are due at once.
+
+    Everything, also what was delivered, is for a database that was put back: it has forgotten what it was told.
 
     Stripe's list is read whole first: a page that fails loses nothing that the next look would not find. What
     Stripe never made an event of is for `services.reconcile`.
     """
     try:
-        missed = list(gateway.undelivered_events(now - LOOK_BACK))
+        missed = list(gateway.missed_events(now - LOOK_BACK, is_everything=is_everything))
     except (GatewayUnavailable, GatewayMisconfigured) as error:
         log.warning("stripe can't say what was missed; the next look comes", error=str(error))
         return 0
@@ -179,12 +181,16 @@ def _followed(event: EventSnapshot, owner: Owner | None, gateway: PaymentGateway
 
 def _payment(event: EventSnapshot, owner: Owner | None, gateway: PaymentGateway, now: datetime) -> Outcome:
     intent_id = event.payment_intent_id
+    if owner is None and event.payment_id is not None:
+        raise PaymentNotFound(payment=str(event.payment_id), intent=intent_id)
     if owner is None or intent_id is None:
         return Outcome("ignored: no payment of ours")
     intent = gateway.retrieve_intent(intent_id)
     if owner.stripe_payment_intent_id not in {None, intent_id}:
         return _stray(owner, intent, now)
     state = believe(owner.tenant_id, owner.payment_id, intent, now, source="webhook")
+    if intent.is_disputed:
+        disputes.look(owner.tenant_id, owner.payment_id, gateway, now)
     return Outcome(f"the intent is {intent.status}, the payment is {state}", owner)
 
 

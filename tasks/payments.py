@@ -10,6 +10,7 @@ from config.settings import settings
 from services import reconcile
 from services.collect import claim_due, collect
 from services.gateways import gateway
+from services.holds import find_cards_after_all
 from tasks import names
 from tasks.waiting import until_available
 
@@ -30,6 +31,12 @@ def sweep_payments() -> int:
 def collect_payment(tenant_id: str, payment_id: str) -> None:
     """Take one payment as far as it goes now."""
     until_available(lambda: collect(tenant_id, UUID(payment_id), gateway(), clock.now()))
+
+
+@shared_task(name=names.SWEEP_CARDS, **_SWEPT)
+def sweep_cards() -> int:
+    """Re-open what waits for a card although there is one; for how many customers."""
+    return until_available(lambda: find_cards_after_all(clock.now()))
 
 
 @shared_task(name=names.LOOK_AT_PAYMENTS, **_SWEPT)

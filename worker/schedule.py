@@ -19,6 +19,7 @@ def schedule(chosen: Settings) -> dict[str, dict[str, Any]]:
         "payments due": _tick(names.SWEEP_PAYMENTS, chosen.sweep_seconds, chosen),
         "refunds due": _tick(names.SWEEP_REFUNDS, 10.0, chosen),
         "webhooks due": _tick(names.SWEEP_WEBHOOKS, 10.0, chosen),
+        "cards that came unseen": _tick(names.SWEEP_CARDS, 300.0, chosen),
         "wallets that are low": _tick(names.SWEEP_TOP_UPS, 30.0, chosen),
         "webhooks that were missed": _look(names.LOOK_FOR_MISSED_WEBHOOKS, chosen),
         "payments that are not final": _look(names.LOOK_AT_PAYMENTS, chosen),

@@ -99,6 +99,12 @@ payments = Table(
         "payments_of_intent", "stripe_payment_intent_id", postgresql_where=text("stripe_payment_intent_id IS NOT NULL")
     ),
     Index("payments_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index(
+        "payments_without_card",
+        "tenant_id",
+        "customer_id",
+        postgresql_where=text("state = 'needs_payment_method'"),
+    ),
     # Stripe's events name the payment alone.
     Index("payments_id", "payment_id"),
     CheckConstraint(one_of("kind", PaymentKind), name="kind"),

@@ -26,7 +26,7 @@ from tests.deploy.conftest import GIVEN, DeployedValkey
 from tests.deploy.files import FOR_EVER, OURS, compose, filled_in, pinned, seconds, services, variables
 
 SECRETS = set(GIVEN)
-#: How long a connection to the database may take to be made, and how long the wait for another may be.
+#: How long a connection to the database may take to be made: see `db.session.make_engine`.
 CONNECT_SECONDS_MAX = 5
 
 

@@ -2,18 +2,23 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from typing import Literal, get_args, get_origin
 
 import annotated_types
+import psycopg
 import pytest
+import stripe
 from pydantic.fields import FieldInfo
 
+from billing.payments import AlertKind
 from config.settings import Settings
 from payments.gateway import EVENT_TYPES
 from sandbox.stack import ROOT
-from sandbox.stripe_double.version import STRIPE_VERSION
 from tests.cli.conftest import Command
 from tests.deploy.files import services, variables
+from worker.schedule import LOOKS
 
 TEXT = (ROOT / "docs" / "operations.md").read_text()
 
@@ -84,9 +89,102 @@ def test_the_commands_that_it_tells_to_run_exist(command: str, forked: Command) 
     assert forked(*shlex.split(command, comments=True), "--help").status == 0
 
 
-def test_the_log_records_that_it_tells_to_alert_on_are_written() -> None:
-    sources = [path.read_text() for room in ("services", "tasks", "worker") for path in (ROOT / room).glob("*.py")]
+def test_the_log_records_that_it_tells_to_look_for_are_written() -> None:
+    rooms = ("services", "tasks", "worker", "api")
+    sources = [path.read_text() for room in rooms for path in (ROOT / room).glob("*.py")]
 
-    for record in ("balance inconsistency", "waiting", "the broker is away", "stripe refuses our request"):
+    for record in (
+        "balance inconsistency",
+        "waiting",
+        "the broker is away",
+        "stripe refuses our key",
+        "stripe refuses our request",
+        "webhook received",
+        "webhook can't be worked",
+        "request refused",
+    ):
         assert f"`{record}`" in TEXT
         assert any(f'("{record}"' in source for source in sources), record
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def test_the_events_to_register_at_stripe_are_those_that_are_followed() -> None:
+    (events,) = blocks("text")
+
+    assert tuple(events.split()) == EVENT_TYPES
+
+
+def test_the_version_to_register_is_the_one_that_the_stripe_library_speaks() -> None:
+    assert re.findall(r"API version `([^`]*)`", TEXT) == [stripe.api_version]
+
+
+def test_the_secrets_of_webhooks_are_written_as_they_are_read() -> None:
+    (both,) = re.findall(r"`STRIPE_WEBHOOK_SECRETS=([^`]*,[^`]*)`", TEXT)
+
+    assert Settings(stripe_webhook_secrets=both).webhook_secrets == ("whsec_new", "whsec_old")
+
+
+def test_the_hours_at_which_missed_webhooks_are_fetched_are_those_of_beat() -> None:
+    hours = [f"{hour:02}:{minute:02}" for hour in sorted(LOOKS.hour) for minute in sorted(LOOKS.minute)]
+
+    assert f"at {', '.join(hours[:-1])} and {hours[-1]} UTC" in TEXT
+
+
+def test_the_alerts_that_it_names_exist() -> None:
+    (row,) = [cells for sign, cells in table("sign").items() if sign == "alerts that nobody has seen"]
+
+    named = set(re.findall(r"`([a-z_]+)`", row[1]))
+    assert named
+    assert named <= {kind.value for kind in AlertKind}
+
+
+@pytest.mark.parametrize("arguments", re.findall(r"^scripts/chaos (.*)$", TEXT, re.MULTILINE))
+def test_the_chaos_that_it_tells_to_run_exists(arguments: str) -> None:
+    command = [sys.executable, "-m", "chaos", *arguments.split(), "--help"]
+
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
+
+
+# A row each of what is to be found, and of what is not yet, or no longer.
+_STANDING = """
+SET LOCAL session_replication_role = replica;  -- a payment here stands for itself
+INSERT INTO alerts (tenant_id, kind, subject, detail, raised_at, last_at, seen_at)
+VALUES ('acme', 'refund_failed', 're_1', '', now(), now(), NULL),
+    ('acme', 'cap_reached', 'ana', '', now(), now(), now());
+INSERT INTO webhook_events (event_id, type, payload, created_at, received_at, source, due_at, worked_at)
+SELECT 'evt_' || name, 'refund.failed', '{}', now(), now() - minutes * interval '1 minute', 'delivered',
+    due_at, worked_at
+FROM (VALUES ('lies', 11, now(), NULL), ('new', 9, now(), NULL), ('worked', 11, NULL, now()))
+    AS e(name, minutes, due_at, worked_at);
+WITH p AS (
+    INSERT INTO payments (tenant_id, payment_id, customer_id, period_start, kind, tier, generation, amount_minor,
+        currency, state, due_at, attempts_made, stripe_payment_intent_id, created_at, updated_at)
+    SELECT 'acme', gen_random_uuid(), name, now(), 'tier', 1, 0, 10000,
+        'BRL', state, now(), 1, 'pi_' || name, now(), now()
+    FROM (VALUES ('lies', 'unknown'), ('new', 'unknown'), ('sent', 'submitting')) AS e(name, state)
+    RETURNING tenant_id, payment_id, customer_id
+)
+INSERT INTO payment_attempts (tenant_id, payment_id, attempt, state, idempotency_key, parameters, payment_method_id,
+    started_at)
+SELECT tenant_id, payment_id, 1, 'submitting', payment_id::text, '{}', 'pm_1',
+    now() - CASE customer_id WHEN 'new' THEN 59 ELSE 61 END * interval '1 minute'
+FROM p;
+"""
+
+
+def test_the_queries_find_what_they_are_said_to_find_and_nothing_else(database: str) -> None:
+    latest, to_alert_on = blocks("sql")
+    unseen, lying, unknown = (query for query in to_alert_on.split(";") if query.strip())
+    with psycopg.connect(database) as connection:
+        connection.execute(_STANDING)
+
+        found = [connection.execute(query.encode()).fetchall() for query in (latest, unseen, lying, unknown)]
+
+    assert {row[0] for row in found[0]} == {"evt_lies", "evt_new", "evt_worked"}
+    assert [row[:3] for row in found[1]] == [("acme", "refund_failed", 1)]
+    assert [row[0] for row in found[2]] == ["evt_lies"]
+    assert [row[2] for row in found[3]] == ["lies"]

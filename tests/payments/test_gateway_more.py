@@ -122,11 +122,11 @@ def test_events_that_nobody_took_are_found_over_every_page(
     cards = [gateway.attach_payment_method(customer, "pm_card_visa") for _ in range(101)]
     gateway.create_customer("Bia", {}, "customer:bia")
 
-    found = list(gateway.undelivered_events(datetime.now(UTC) - timedelta(hours=1)))
+    found = list(gateway.missed_events(datetime.now(UTC) - timedelta(hours=1)))
 
     assert sorted(event.object_id for event in found) == sorted(cards)
     assert {(event.type, event.stripe_customer_id) for event in found} == {("payment_method.attached", customer)}
-    assert list(gateway.undelivered_events(datetime.now(UTC) + timedelta(hours=1))) == []
+    assert list(gateway.missed_events(datetime.now(UTC) + timedelta(hours=1))) == []
 
 
 def test_stripe_takes_so_many_types_in_one_question() -> None:

@@ -205,7 +205,7 @@ def test_a_refusal_that_comes_late_does_not_move_a_payment_back() -> None:
     before = payment(due, "*")
     late = GatewayRejected("no", stripe_code="resource_missing", param=None)
 
-    in_transaction(partial(collecting._set_aside, TENANT, due, late, datetime.now(UTC)))
+    in_transaction(partial(collecting._set_aside, TENANT, due, 1, late, datetime.now(UTC)))
 
     assert payment(due, "*") == before
 

@@ -97,7 +97,7 @@ def upgrade() -> None:
         sa.Column("last_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("seen_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
-            "kind IN ('cap_reached', 'collecting_fails', 'dispute_lost', 'dispute_opened', 'open_tiers', 'refund_failed', 'stripe_refuses', 'top_up_cap', 'voided_but_paid', 'webhook_unworkable')",
+            "kind IN ('cap_reached', 'collected_twice', 'collecting_fails', 'dispute_lost', 'dispute_opened', 'open_tiers', 'refund_failed', 'stripe_refuses', 'top_up_cap', 'voided_but_paid', 'webhook_unworkable')",
             name=op.f("alerts_kind_check"),
         ),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.tenant_id"], name=op.f("alerts_tenants_fkey")),
@@ -346,6 +346,13 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("stripe_payment_intent_id IS NOT NULL"),
     )
+    op.create_index(
+        "payments_without_card",
+        "payments",
+        ["tenant_id", "customer_id"],
+        unique=False,
+        postgresql_where=sa.text("state = 'needs_payment_method'"),
+    )
     op.create_foreign_key(
         op.f("payments_wallets_fkey"), "payments", "wallets", ["tenant_id", "wallet_id"], ["tenant_id", "wallet_id"]
     )
@@ -363,14 +370,14 @@ def upgrade() -> None:
     op.drop_constraint(op.f("payments_succeeded_check"), "payments", type_="check")
     op.drop_constraint(op.f("payments_due_check"), "payments", type_="check")
     op.create_check_constraint(
-        op.f("payments_due_check"),
-        "payments",
-        "(state IN ('due', 'processing', 'retry_scheduled', 'submitting', 'unknown')) <= (due_at IS NOT NULL) AND (due_at IS NOT NULL) <= (state IN ('due', 'processing', 'retry_scheduled', 'submitting', 'unknown') OR void_wished_at IS NOT NULL)",
-    )
-    op.create_check_constraint(
         op.f("payments_submitted_check"),
         "payments",
         "(state IN ('submitting', 'processing')) <= (attempts_made > 0 AND stripe_payment_intent_id IS NOT NULL)",
+    )
+    op.create_check_constraint(
+        op.f("payments_credit_check"),
+        "payments",
+        "credit_given BETWEEN 0 AND coalesce(credit_amount, 0) AND (credit_given > 0) <= (succeeded_at IS NOT NULL)",
     )
     op.create_check_constraint(
         op.f("payments_top_up_check"),
@@ -383,9 +390,9 @@ def upgrade() -> None:
         "(state IN ('disputed', 'partially_refunded', 'refunded', 'succeeded')) = (succeeded_at IS NOT NULL)",
     )
     op.create_check_constraint(
-        op.f("payments_credit_check"),
+        op.f("payments_due_check"),
         "payments",
-        "credit_given BETWEEN 0 AND coalesce(credit_amount, 0) AND (credit_given > 0) <= (succeeded_at IS NOT NULL)",
+        "(state IN ('due', 'processing', 'retry_scheduled', 'submitting', 'unknown')) <= (due_at IS NOT NULL) AND (due_at IS NOT NULL) <= (state IN ('due', 'processing', 'retry_scheduled', 'submitting', 'unknown') OR void_wished_at IS NOT NULL)",
     )
     op.create_check_constraint(
         op.f("payments_refunded_check"),
