@@ -43,6 +43,7 @@ for name, commands in {
     "cards": cards.app,
     "payments": payments.payments,
     "alerts": payments.alerts,
+    "explain": payments.explanations,
 }.items():
     app.add_typer(commands, name=name)
 

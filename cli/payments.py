@@ -20,6 +20,7 @@ from services.gateways import gateway
 from services.topups import Offer
 
 payments = typer.Typer(help="Money to collect, and to give back.", no_args_is_help=True)
+explanations = typer.Typer(help="Why something is as it is.", no_args_is_help=True)
 alerts = typer.Typer(help="What a person should look at.", no_args_is_help=True)
 
 PaymentId = Annotated[str, typer.Argument(help="A payment's id, or its PaymentIntent's (pi_…).")]
@@ -69,6 +70,7 @@ def show(payment: PaymentId, json: AsJson = False) -> None:
     console.print(table)
 
 
+@explanations.command("payment")
 @payments.command()
 def explain(payment: PaymentId, json: AsJson = False) -> None:
     """Why a payment is where it is: every attempt, answer, webhook and decision, in the order of time."""

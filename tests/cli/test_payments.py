@@ -210,7 +210,7 @@ def test_a_rule_for_top_ups_is_set_and_switched_off(centavo: Command, ana: str) 
 def test_a_payment_is_explained_in_the_order_of_time(centavo: Command, collected: UUID) -> None:
     centavo("payments", "refund", str(collected), "40.00", "--key", "k", "--reason", "goodwill")
 
-    told = centavo("payments", "explain", str(collected))
+    told = centavo("explain", "payment", str(collected))
     as_json = centavo("payments", "explain", str(collected), "--json").json
 
     lines = told.out.splitlines()
