@@ -61,6 +61,7 @@ def collecting(
 def storm(
     payments: Annotated[int, typer.Option(min=20, help="Payments due at once.")] = 5000,
     pace: Annotated[int, typer.Option(min=1, max=100, help="Payments a second that may be begun.")] = 50,
+    kills: Annotated[int, typer.Option(min=0, help="How often a worker is killed.")] = 10,
     seed: Annotated[int, typer.Option(help="Of the faults.")] = 0,
 ) -> None:
     """Everything falls due at once, a tenth declines, answers get lost, workers die; then the database is put back."""
@@ -76,7 +77,7 @@ def storm(
             made.start_api()
             storms.brew(made, chosen)
             raging = progress.add_task("storm", total=payments)
-            first = storms.rage(made, due, lambda done: progress.update(raging, completed=done))
+            first = storms.rage(made, due, kills, lambda done: progress.update(raging, completed=done))
             put_back = progress.add_task("the database put back", total=payments)
             second = storms.again(made, due, lambda done: progress.update(put_back, completed=done))
             differences = audit().differences

@@ -26,7 +26,6 @@ from sandbox.stripe_double.wishes import Delivery
 
 GOOD, DECLINED = "pm_card_visa", "pm_card_chargeCustomerFail"
 DECLINED_SHARE, LOST_SHARE, BROKEN_SHARE = 0.10, 0.05, 0.02
-KILLS = 10
 WORKERS = ("storm-a", "storm-b")
 #: What a payment may end as within the day of the storm: a decline is tried again on another one.
 FINAL = frozenset({*(state.value for state in PAID), "retry_scheduled"})
@@ -66,13 +65,13 @@ def brew(ground: Ground, seed: int) -> None:
     ground.control.set_webhooks(ground.webhook_url, SECRET, delivery)
 
 
-def rage(ground: Ground, due: dict[UUID, bool], on_progress: Callable[[int], None]) -> Storm:
-    """Run until every payment is final, killing the workers meanwhile."""
+def rage(ground: Ground, due: dict[UUID, bool], kills: int, on_progress: Callable[[int], None]) -> Storm:
+    """Run until every payment is final, killing a worker so many times meanwhile."""
     storm = Storm(len(due))
     began = time.monotonic()
     for name in WORKERS:
         ground.start_worker(name)
-    kill_at = [len(due) * number // (KILLS + 1) for number in range(1, KILLS + 1)]
+    kill_at = [len(due) * number // (kills + 1) for number in range(1, kills + 1)]
 
     def is_over() -> bool:
         done = _final()

@@ -119,7 +119,7 @@ CHECKS: dict[str, str] = {
     """,
     "what is owed once has one live payment": """
         SELECT tenant_id, concat_ws(' ', customer_id, period_start, kind, tier, reference), '1 at most', count(*)::text
-        FROM payments WHERE state <> 'voided'
+        FROM payments WHERE state NOT IN ('voided', 'refunded')
         GROUP BY tenant_id, customer_id, period_start, kind, tier, reference HAVING count(*) > 1
     """,
     "a tier payment asks for its plan's fee": """

@@ -327,6 +327,10 @@ class PaymentGateway(Protocol):
         """Create a customer at Stripe and return its id (`cus_…`)."""
         ...
 
+    def find_customer(self, metadata: tuple[str, str]) -> str | None:
+        """A customer's id by one (name, value) of their metadata, or None; what is a minute old may be missed."""
+        ...
+
     def attach_payment_method(
         self, stripe_customer_id: str, payment_method: str, idempotency_key: str | None = None
     ) -> str:

@@ -136,6 +136,13 @@ class StripeGateway:
         with self._calling() as client:
             return client.v1.customers.create(_untyped(parameters), _keyed(idempotency_key)).id
 
+    def find_customer(self, metadata: tuple[str, str]) -> str | None:
+        name, value = metadata
+        wanted = {"query": f"metadata['{name}']:'{value}'", "limit": 1}
+        with self._calling() as client:
+            found = client.v1.customers.search(_untyped(wanted)).data
+        return found[0].id if found else None
+
     def attach_payment_method(
         self, stripe_customer_id: str, payment_method: str, idempotency_key: str | None = None
     ) -> str:

@@ -20,6 +20,9 @@ from services import holds
 
 log = logger(__name__)
 
+#: In the metadata of a customer at Stripe: installation, tenant and customer in one word.
+OUR_ID = "centavo_id"
+
 
 class CardNotFound(NotFound):
     """The customer has no such card; `centavo cards list` shows those there are."""
@@ -192,17 +195,31 @@ def _at_stripe(tenant_id: str, customer_id: str, gateway: PaymentGateway, name: 
         raise CustomerNotFound(tenant_id=tenant_id, customer_id=customer_id)
     if customer.stripe_customer_id is not None:
         return customer.stripe_customer_id
-    key = _key("customer", tenant_id, customer_id)
-    made = gateway.create_customer(name or customer_id, _metadata(tenant_id, customer_id), key)
+    made = _known_at_stripe(tenant_id, customer_id, gateway) or gateway.create_customer(
+        name or customer_id, _metadata(tenant_id, customer_id), _key("customer", tenant_id, customer_id)
+    )
     return in_transaction(lambda connection: rows.set_stripe_customer(connection, tenant_id, customer_id, made))
+
+
+def _known_at_stripe(tenant_id: str, customer_id: str, gateway: PaymentGateway) -> str | None:
+    """The customer that Stripe has of before the database was put back, with all that they have paid.
+
+    Stripe's search is a minute behind, and its memory of keys lasts a day: between them they find every one.
+    """
+    return gateway.find_customer((OUR_ID, _our_id(tenant_id, customer_id)))
 
 
 def _metadata(tenant_id: str, customer_id: str) -> dict[str, str]:
     """By which a person at Stripe recognises a customer of ours."""
     installation = in_transaction(customer_rows.installation_id)
-    return {"tenant_id": tenant_id, "customer_id": customer_id, "installation": str(installation)}
+    said = {"tenant_id": tenant_id, "customer_id": customer_id, "installation": str(installation)}
+    return said | {OUR_ID: _our_id(tenant_id, customer_id)}
 
 
 def _key(kind: str, *names: str) -> str:
-    # Names may hold what no HTTP header can, or be longer than a key may be.
-    return f"{kind}:{uuid5(in_transaction(customer_rows.installation_id), chr(0).join(names))}"
+    return f"{kind}:{_our_id(*names)}"
+
+
+def _our_id(*names: str) -> str:
+    """An id for names, which may hold what no header and no query can, or be longer than a key may be."""
+    return str(uuid5(in_transaction(customer_rows.installation_id), chr(0).join(names)))

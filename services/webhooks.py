@@ -181,7 +181,8 @@ def _followed(event: EventSnapshot, owner: Owner | None, gateway: PaymentGateway
 
 def _payment(event: EventSnapshot, owner: Owner | None, gateway: PaymentGateway, now: datetime) -> Outcome:
     intent_id = event.payment_intent_id
-    if owner is None and event.payment_id is not None:
+    if owner is None and event.payment_id is not None and event.environment is not None:
+        # Ours, and not here: the database was put back. It may come again with its usage, or a person must look.
         raise PaymentNotFound(payment=str(event.payment_id), intent=intent_id)
     if owner is None or intent_id is None:
         return Outcome("ignored: no payment of ours")

@@ -1,13 +1,16 @@
 """Customers. Source: https://docs.stripe.com/api/customers"""
 
+import re
+
 from sandbox.stripe_double.calls import CREATED, EXPAND, PAGE, Call
 from sandbox.stripe_double.errors import Json, invalid_request
-from sandbox.stripe_double.forms import Shape, metadata, object_of, text
+from sandbox.stripe_double.forms import Shape, integer, metadata, object_of, text
 from sandbox.stripe_double.objects import Customer
 from sandbox.stripe_double.payment_methods import attach_to
 from sandbox.stripe_double.render import customer_json, payment_method_json
 from sandbox.stripe_double.state import merge_metadata, new_id
 
+_BY_METADATA = re.compile(r"metadata\['(\w+)'\]:'([^']*)'")
 DETAILS: Shape = {
     **EXPAND,
     "name": text,
@@ -20,6 +23,7 @@ DETAILS: Shape = {
 CREATE: Shape = {**DETAILS, "payment_method": text}
 UPDATE = DETAILS
 LIST: Shape = {**PAGE, **CREATED, "email": text}
+SEARCH: Shape = {**EXPAND, "query": text, "limit": integer, "page": text}
 LIST_METHODS: Shape = {**PAGE, "type": text}
 
 
@@ -46,6 +50,18 @@ def list_(call: Call) -> Json:
     email = call.params.get("email")
     found = [customer for customer in call.store.customers.values() if email in {None, customer.email}]
     return call.page(found, customer_json)
+
+
+def search(call: Call) -> Json:
+    """By one word of the metadata alone, and at once: at Stripe what is found may be a minute old."""
+    asked = _BY_METADATA.fullmatch(call.params["query"])
+    if asked is None:
+        raise invalid_request("This double searches metadata['name']:'value' alone.", param="query")
+    name, value = asked.groups()
+    limit = call.params.get("limit", 10)
+    found = [customer for customer in call.store.customers.values() if customer.metadata.get(name) == value]
+    page = {"object": "search_result", "data": [call.show(customer_json(one)) for one in found[:limit]]}
+    return page | {"has_more": len(found) > limit, "next_page": None, "url": "/v1/customers/search"}
 
 
 def list_methods(call: Call) -> Json:

@@ -45,6 +45,7 @@ def _post(template: str, handler: Handler, shape: Shape, required: tuple[str, ..
 ROUTES: tuple[Route, ...] = (
     _post("/v1/customers", customers.create, customers.CREATE),
     _get("/v1/customers", customers.list_, customers.LIST),
+    _get("/v1/customers/search", customers.search, customers.SEARCH),
     _get("/v1/customers/{id}", customers.retrieve),
     _post("/v1/customers/{id}", customers.update, customers.UPDATE),
     _get("/v1/customers/{id}/payment_methods", customers.list_methods, customers.LIST_METHODS),

@@ -170,6 +170,23 @@ def test_a_top_up_is_one_in_whatever_month_its_key_is_repeated() -> None:
     assert wallet("ana") == 50
 
 
+def test_a_customer_of_before_the_database_was_put_back_is_found_at_stripe() -> None:
+    """The dump is older than the customer there; Stripe has forgotten the key, and knows what they have paid."""
+    (due,) = owing()
+    assert taken(due) is PaymentState.SUCCEEDED
+    known = one("SELECT stripe_customer_id FROM customers")
+    put_back(due)
+    rows("DELETE FROM payment_methods RETURNING 1")
+    rows("UPDATE customers SET stripe_customer_id = NULL, default_payment_method_id = NULL RETURNING 1")
+    control().advance(25 * 3600)
+
+    pays_with(GOOD)
+
+    assert one("SELECT stripe_customer_id FROM customers") == known
+    assert taken(due, now() + timedelta(hours=25)) is PaymentState.SUCCEEDED
+    assert captured() == {due: (FEE, 1)}
+
+
 def test_what_was_delivered_to_a_database_that_was_put_back_is_fetched_again() -> None:
     """Nobody has heard of the dispute here: the event was delivered, and forgotten with the rest."""
     catalogues()

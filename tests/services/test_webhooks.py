@@ -233,6 +233,18 @@ def test_what_is_not_ours_is_kept_and_ignored_without_asking_stripe(
     assert double.calls() == []
 
 
+def test_a_payment_of_ours_that_is_not_here_is_asked_for_again() -> None:
+    """The database was put back: with its usage the payment may come again."""
+    thing = about("pi_1", {"payment_id": str(UUID(int=5)), "environment": "sandbox"})
+    event = told(an_event("payment_intent.succeeded", thing))
+
+    said = worked(event)
+
+    assert said is not None
+    assert said.startswith("try 1: PaymentNotFound")
+    assert outcome(event) == (said, None, 1, True)
+
+
 def test_a_payment_of_another_environment_is_left_alone() -> None:
     """Two installations may share a Stripe account, and one database may be a copy of the other's."""
     (payment_id,) = owing()

@@ -16,6 +16,7 @@ from sandbox.stripe_double.routes import ROUTES, Route
 PARAMS = {
     "POST /v1/customers": stripe.params.CustomerCreateParams,
     "GET /v1/customers": stripe.params.CustomerListParams,
+    "GET /v1/customers/search": stripe.params.CustomerSearchParams,
     "GET /v1/customers/{id}": stripe.params.CustomerRetrieveParams,
     "POST /v1/customers/{id}": stripe.params.CustomerUpdateParams,
     "GET /v1/customers/{id}/payment_methods": stripe.params.CustomerPaymentMethodListParams,
