@@ -47,7 +47,7 @@ def _refuse_production() -> None:
 def _say(url: str, webhook_url: str | None) -> None:
     lines = [
         f"A double of Stripe serves {url} until Ctrl-C. It is not Stripe, and no money moves.",
-        f"  export CENTAVO_STRIPE_API_BASE={url} CENTAVO_STRIPE_SECRET_KEY=sk_test_double",
+        f"  export CENTAVO_ENVIRONMENT=sandbox CENTAVO_STRIPE_API_BASE={url} CENTAVO_STRIPE_SECRET_KEY=sk_test_double",
         f"Webhooks go to {webhook_url or 'nobody; name one with --webhook-url'}.",
         "",
         "Test cards (by number, or as pm_card_NAME where a payment method is asked for):",

@@ -1,6 +1,7 @@
 """Everything on this machine: `up`, `down`, `demo`."""
 
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,6 +24,7 @@ from sandbox.trace import TraceError
 
 app = typer.Typer()
 
+SAID_AGAIN_SECONDS = 0.05
 LOOK_SECONDS = 0.5
 INTERRUPTED = 130  # as shells have it for Ctrl-C
 
@@ -120,13 +122,26 @@ def _interruptible() -> Iterator[None]:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    def ignored(what: Any) -> None:
+        # Python swallows what is raised while it destroys an object: then it is said once more, a moment later.
+        if issubclass(what.exc_type, KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, SAID_AGAIN_SECONDS)
+        else:
+            sys.__unraisablehook__(what)
+
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, interrupt)
+    sys.unraisablehook = ignored
     try:
         yield
     except KeyboardInterrupt:
+        # Whoever is impatient and says it twice says it to a process that has nothing left to end.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
+            signal.signal(number, signal.SIG_IGN)
         console.print("interrupted; everything is ended")
         raise typer.Exit(INTERRUPTED) from None
+    finally:
+        sys.unraisablehook = sys.__unraisablehook__
 
 
 def _watch_over(stack: Stack) -> None:

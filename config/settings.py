@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from billing.errors import CentavoError
@@ -68,6 +68,14 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_absent(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("stripe_api_base")
+    @classmethod
+    def _no_double_in_production(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """What collects nothing must not be taken for Stripe where money is owed."""
+        if value is not None and info.data.get("environment") == "production":
+            raise ValueError("names a double of Stripe; unset it, or set CENTAVO_ENVIRONMENT to staging or sandbox")
+        return value
 
     @property
     def bounds(self) -> Bounds:

@@ -57,7 +57,7 @@ class Image:
         """The environment in a container: nothing of ours leaks into it."""
         path = process_environment()["PATH"]
         # Nothing that is tried here reaches the world: not even a tick of beat's.
-        nobody = {"CENTAVO_STRIPE_API_BASE": "http://127.0.0.1:9"}
+        nobody = {"CENTAVO_ENVIRONMENT": "staging", "CENTAVO_STRIPE_API_BASE": "http://127.0.0.1:9"}
         return {"PATH": path, "PYTHONPATH": self.python_path, "TMPDIR": str(temporary), **nobody, **settings}
 
     def run(self, *arguments: str, env: dict[str, str], cwd: Path) -> "subprocess.CompletedProcess[str]":
