@@ -37,18 +37,45 @@ LINGER_SECONDS = 5.0
 CHARACTERS = 180
 
 _CUSTOMERS = """
-INSERT INTO customers (tenant_id, customer_id, plan_id, plan_version, time_zone, created_at)
+INSERT INTO customers (tenant_id, customer_id, plan_id, plan_version, time_zone, billed_from, created_at)
 SELECT %(tenant)s, 'customer-' || lpad(n::text, 7, '0'),
-    CASE WHEN n %% 2 = 0 THEN 'tiers-8m' ELSE 'prepaid' END, 1, %(zone)s, %(now)s
+    CASE WHEN n %% 2 = 0 THEN 'tiers-8m' ELSE 'prepaid' END, 1, %(zone)s, %(now)s, %(now)s
 FROM generate_series(0, %(customers)s - 1) AS n
 """
 _WALLETS = """
 INSERT INTO wallets (tenant_id, customer_id, currency, created_at)
 SELECT tenant_id, customer_id, 'USD', %(now)s FROM customers
 """
+#: Everybody has two grants, as a customer of a free tier has who was given something: the first is soon burned, so
+#: some events are paid from both.
+_GRANTS = """
+INSERT INTO credit_grants (tenant_id, grant_id, wallet_id, source, priority, amount, valid_from, expires_at,
+    breaks_at, reason, created_at)
+SELECT w.tenant_id, gen_random_uuid(), w.wallet_id, g.source, g.priority, g.amount, g.valid_from,
+    g.expires_at, g.expires_at + interval '3 days', 'bench', %(now)s
+FROM wallets w CROSS JOIN (VALUES
+    ('free', 10, 0.5::numeric, %(starts_at)s::timestamptz, %(ends_at)s::timestamptz),
+    ('purchase', 50, 1000000000::numeric, NULL, NULL)
+) AS g(source, priority, amount, valid_from, expires_at)
+"""
+_ENTRIES = """
+INSERT INTO ledger_entries (tenant_id, wallet_id, seq, amount, balance_after, kind, contra, occurred_at, recorded_at,
+    grant_id, period_start)
+SELECT tenant_id, wallet_id, row_number() OVER mine, amount, sum(amount) OVER mine, 'grant', 'grants:' || source,
+    %(now)s, %(now)s, grant_id, %(starts_at)s
+FROM credit_grants WINDOW mine AS (PARTITION BY tenant_id, wallet_id ORDER BY priority)
+"""
+_FUNDED = """
+UPDATE wallets w SET balance = 1000000000.5, received_total = 1000000000.5, last_seq = 2, open_grants = (
+    SELECT json_agg(
+        json_build_array(g.grant_id, g.amount::text, g.valid_from, g.expires_at, g.priority, g.number)
+        ORDER BY g.priority
+    )::text FROM credit_grants g WHERE g.tenant_id = w.tenant_id AND g.wallet_id = w.wallet_id
+)
+"""
 _PERIODS = """
-INSERT INTO periods (tenant_id, customer_id, starts_at, ends_at, plan_id, plan_version)
-SELECT tenant_id, customer_id, %(starts_at)s, %(ends_at)s, plan_id, plan_version FROM customers
+INSERT INTO periods (tenant_id, customer_id, starts_at, ends_at, plan_id, plan_version, time_zone, opened_at)
+SELECT tenant_id, customer_id, %(starts_at)s, %(ends_at)s, plan_id, plan_version, time_zone, %(now)s FROM customers
 """
 
 
@@ -78,7 +105,7 @@ def create(target: Target) -> None:
         "ends_at": ends_at,
     }
     with psycopg.connect(target.database_url, autocommit=True) as connection:
-        for statement in (_CUSTOMERS, _WALLETS, _PERIODS):
+        for statement in (_CUSTOMERS, _WALLETS, _GRANTS, _ENTRIES, _FUNDED, _PERIODS):
             connection.execute(statement, said)
         connection.execute("VACUUM ANALYZE")
         connection.execute("CHECKPOINT")
@@ -90,7 +117,7 @@ def fill(target: Target, events: int, *, hot: bool, first: int) -> int:
     began = clock.now()
     with Producer(target.broker_url, linger_seconds=LINGER_SECONDS, block_seconds=60) as producer:
         for usage in workload.usages(first, events, target.customers, hot=hot):
-            producer.emit(_event(usage, began))
+            producer.emit(event_of(usage, began))
         if unsent := producer.flush(120):
             raise RuntimeError(f"the broker did not take {unsent} events")
         return producer.counters.envelopes
@@ -118,9 +145,15 @@ def charged(database_url: str) -> int:
 
 @contextmanager
 def worker(
-    database_url: str, broker_url: str, children: int = CHILDREN, log_file: Path | None = None, **more: str
+    database_url: str,
+    broker_url: str,
+    children: int = CHILDREN,
+    log_file: Path | None = None,
+    queues: str = "usage",
+    name: str = "worker",
+    **more: str,
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A real worker for the usage queue, as `centavo worker` starts it; its output is shown if something fails."""
+    """A real worker, as `centavo worker` starts it; its output is shown if something fails."""
     with tempfile.TemporaryDirectory(prefix="centavo-bench-") as folder:
         said = {
             "ENVIRONMENT": "sandbox",
@@ -129,7 +162,8 @@ def worker(
             "HEALTH_DIR": folder,
         }
         env = process_environment() | {f"CENTAVO_{name}": value for name, value in (said | more).items()}
-        command = [sys.executable, "-m", "cli", "worker", "--queues", "usage", "--children", str(children)]
+        command = [sys.executable, "-m", "cli", "worker", "--queues", queues, "--children", str(children)]
+        command += ["--name", name]
         log = log_file or Path(folder) / "worker.log"
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=env, cwd=ROOT)
@@ -151,7 +185,8 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-def _event(usage: workload.Usage, began: datetime) -> UsageEvent:
+def event_of(usage: workload.Usage, began: datetime) -> UsageEvent:
+    """The event that is emitted for this usage."""
     prompt = _item("llm_prompt", workload.MODEL, "token", usage.prompt_tokens)
     if usage.customer % 2:
         second = _item("llm_completion", workload.MODEL, "token", usage.completion_tokens)

@@ -16,7 +16,7 @@ from typing import TypeVar
 from bench.measure import percentile
 from bench.workload import MODEL, PROVIDER, TENANT, UNIT
 from centavo import Item, Producer, UsageEvent
-from centavo.buffer import BUFFER_EVENTS_MAX
+from centavo.limits import BUFFER_EVENTS_MAX
 
 WARM_UP_EVENTS = 1_000
 FLUSH_SECONDS_MAX = 60.0
@@ -38,10 +38,12 @@ class EmitFigures:
     unsent: int
 
 
-def measure_emit(broker_url: str | None, events: int = 50_000, queue: str = "bench-emit") -> EmitFigures:
+def measure_emit(
+    broker_url: str | None, events: int = 50_000, queue: str = "bench-emit", shards: int = 1
+) -> EmitFigures:
     """Emit this many events and time each; a `broker_url` of None measures with a broker that is down.
 
-    The events go to a queue of their own, which no worker reads: the caller throws it away. Raises
+    The events go to a queue of their own, or its shards, which no worker reads: the caller throws it away. Raises
     `ValueError` if the buffer could not hold them all.
     """
     if not 0 < events <= BUFFER_EVENTS_MAX - WARM_UP_EVENTS:
@@ -49,7 +51,7 @@ def measure_emit(broker_url: str | None, events: int = 50_000, queue: str = "ben
     building, built = _timed(_build, range(events))
     if not broker_url:  # these events are made to be lost: nobody needs to be told
         logging.getLogger("centavo").setLevel(logging.CRITICAL + 1)
-    producer = Producer(broker_url or _nowhere(), queue=queue)
+    producer = Producer(broker_url or _nowhere(), queue=queue, shards=shards)
     for number in range(WARM_UP_EVENTS):
         producer.emit(_build(number))
     if broker_url:

@@ -75,24 +75,24 @@ class Drain:
 
 
 class RedisQueue:
-    """How much of a Celery queue is left, over the Redis protocol.
+    """How much of a Celery queue, or of several, is left, over the Redis protocol.
 
     A worker with late acknowledgement commits first, so a message that is gone stands for committed work;
-    what waits in the worker's prefetch buffer is still counted. Reading this is two O(1) commands to the
+    what waits in the worker's prefetch buffer is still counted. Reading this is a few O(1) commands to the
     broker and nothing to the database: it doesn't slow what it measures.
     """
 
-    def __init__(self, broker_url: str, queue: str) -> None:
+    def __init__(self, broker_url: str, *queues: str) -> None:
         self._client: Redis = Redis.from_url(broker_url)
-        self._queue = queue
+        self._queues = queues
 
     def left(self) -> int:
         """Messages waiting, plus those delivered and not yet acknowledged (of all queues of this broker)."""
         with self._client.pipeline(transaction=True) as pipeline:
-            pipeline.llen(self._queue)
+            for queue in self._queues:
+                pipeline.llen(queue)
             pipeline.hlen("unacked")
-            waiting, unacknowledged = pipeline.execute()
-        return int(waiting) + int(unacknowledged)
+            return sum(map(int, pipeline.execute()))
 
     def close(self) -> None:
         self._client.close()
@@ -104,10 +104,11 @@ def watch_drain(
     messages: int,
     events: int,
     worker: subprocess.Popen[bytes],
+    beside: Sequence[subprocess.Popen[bytes]] = (),
     warm_up_share: float = WARM_UP_SHARE,
     timeout_seconds: float = 600,
 ) -> Drain:
-    """Time a worker that was just started on a queue of `messages` messages holding `events` events.
+    """Time a worker, with others beside it, just started on a queue of `messages` messages holding `events` events.
 
     The clock starts at the first look that finds `warm_up_share` of the messages done, so the start of
     processes, their connections and their first statements don't count; it stops at the first look that
@@ -119,13 +120,14 @@ def watch_drain(
 
     """
     deadline = time.monotonic() + timeout_seconds
-    warm, started = _look_until(left, messages - round(messages * warm_up_share), worker, deadline)
-    _, ended = _look_until(left, 0, worker, deadline)
+    workers = (worker, *beside)
+    warm, started = _look_until(left, messages - round(messages * warm_up_share), workers, deadline)
+    _, ended = _look_until(left, 0, workers, deadline)
     return Drain(events=warm * events / messages, seconds=ended - started)
 
 
 def _look_until(
-    left: Callable[[], int], bound: int, worker: subprocess.Popen[bytes], deadline: float
+    left: Callable[[], int], bound: int, workers: Sequence[subprocess.Popen[bytes]], deadline: float
 ) -> tuple[int, float]:
     """The first count at or below `bound`, and when it was seen.
 
@@ -141,8 +143,9 @@ def _look_until(
             return seen
         else:
             seen = (count, now)
-        if worker.poll() is not None:
-            raise RuntimeError(f"the worker ended with status {worker.returncode}; {count} messages were left")
+        for worker in workers:
+            if worker.poll() is not None:
+                raise RuntimeError(f"the worker ended with status {worker.returncode}; {count} messages were left")
         if now > deadline:
             raise RuntimeError(f"the worker took too long; {count} messages are left")
         time.sleep(POLL_SECONDS)

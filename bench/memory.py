@@ -38,7 +38,7 @@ def measure_memory(target: Target, events: int, *, first: int) -> Memory:
         for portion in range(0, events, FIRST_EVENTS):
             fill(target, FIRST_EVENTS, hot=False, first=first + portion)
             _await_empty(queue)
-            sizes.append(_child_mb(process.pid))
+            sizes.append(child_mb(process.pid))
         if charged(target.database_url) - before != events:
             raise RuntimeError("not all events were charged")
     return Memory(events, sizes[0], sizes[-1])
@@ -52,6 +52,7 @@ def _await_empty(queue: RedisQueue) -> None:
         time.sleep(LOOK_SECONDS)
 
 
-def _child_mb(pid: int) -> float:
+def child_mb(pid: int) -> float:
+    """Resident megabytes of the largest pool child of a worker."""
     children = psutil.Process(pid).children()
     return float(max(child.memory_info().rss for child in children) / 1_000_000)

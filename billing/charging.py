@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 import msgspec
 
 from billing.events import Event
-from billing.money import ZERO
+from billing.grants import Change, Standing, burn
 from billing.periods import Period
 from billing.plans import Plan
 from billing.rating import Rated
@@ -49,12 +50,12 @@ class Debit(msgspec.Struct):
     occurred_at: datetime
 
 
-class Standing(msgspec.Struct):
-    """How a wallet stands while the debits of a transaction go through it."""
+class Place(NamedTuple):
+    """Where a debit stands in its wallet's ledger, and what it took from."""
 
-    balance: Decimal
-    last_seq: int
-    spent: Decimal = ZERO
+    seq: int
+    balance_after: Decimal
+    change: Change
 
 
 def count(charges: Iterable[Charge]) -> list[Tally]:
@@ -78,8 +79,8 @@ def debits_of(charges: Iterable[Charge]) -> list[Debit]:
     ]
 
 
-def debit(debits: Iterable[Debit], wallets: dict[tuple[str, int], Standing]) -> list[tuple[int, Decimal]]:
-    """Take each debit from its wallet, in the order given: its place there (seq, balance after).
+def debit(debits: Iterable[Debit], wallets: dict[tuple[str, int], Standing]) -> list[Place]:
+    """Take each debit from its wallet, in the order given: grants first, then into debt; its place there.
 
     Usage has already happened: it is debited into debt if need be, so that the sum is the same in whatever
     order events arrive. `wallets` stand as after it.
@@ -87,8 +88,9 @@ def debit(debits: Iterable[Debit], wallets: dict[tuple[str, int], Standing]) -> 
     places = []
     for one in debits:
         wallet = wallets[one.tenant_id, one.wallet_id]
+        change = burn(wallet, one.cost, one.occurred_at)
         wallet.balance -= one.cost
         wallet.spent += one.cost
         wallet.last_seq += 1
-        places.append((wallet.last_seq, wallet.balance))
+        places.append(Place(wallet.last_seq, wallet.balance, change))
     return places

@@ -5,9 +5,11 @@ The class name is the fact, the docstring the message, the fields identify the r
     CentavoError
     ├── Rejected            this input can't be done: park it, or tell the caller
     │   ├── EnvelopeMalformed, EventMalformed
-    │   ├── NotFound        TenantNotFound, CustomerNotFound, PlanNotFound, WalletNotFound, ParkedNotFound
+    │   ├── ItemsMalformed, CursorMalformed
+    │   ├── NotFound        TenantNotFound, CustomerNotFound, PlanNotFound, PriceNotFound, WalletNotFound,
+    │   │                   ParkedNotFound
     │   ├── Conflict        AlreadyExists, IdempotencyConflict
-    │   └── CatalogueMalformed
+    │   └── CatalogueMalformed, AuditRefused, UsageArchived
     ├── Unavailable         the world is away: wait and try again
     │   └── DatabaseUnavailable, BrokerUnavailable, EnvelopeBusy, CollectingUnavailable
     ├── Stopping            the process was asked to stop while it waited
@@ -56,6 +58,18 @@ class CatalogueMalformed(Rejected):
     code = "catalogue_malformed"
 
 
+class ItemsMalformed(Rejected):
+    """These items can't be one usage event."""
+
+    code = "items_malformed"
+
+
+class CursorMalformed(Rejected):
+    """This cursor is none of this list; begin without one."""
+
+    code = "cursor_malformed"
+
+
 class NotFound(Rejected):
     """There is no such thing."""
 
@@ -78,6 +92,12 @@ class PlanNotFound(NotFound):
     """There is no such plan; `centavo plans list` shows what there is."""
 
     code = "unknown_plan"
+
+
+class PriceNotFound(NotFound):
+    """This product has no price; `centavo prices list` shows what there is."""
+
+    code = "unknown_price"
 
 
 class WalletNotFound(NotFound):
@@ -114,6 +134,18 @@ class IdempotencyConflict(Conflict):
     """This idempotency key was used before, for something else."""
 
     code = "idempotency_conflict"
+
+
+class AuditRefused(Rejected):
+    """The audit would run under a role that could write, or that isn't there."""
+
+    code = "audit_refused"
+
+
+class UsageArchived(Rejected):
+    """This usage is archived, and is not corrected any more."""
+
+    code = "usage_archived"
 
 
 class Unavailable(CentavoError):

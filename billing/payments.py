@@ -166,10 +166,12 @@ class HoldReason(StrEnum):
     DECLINED_TWICE = "declined_twice"
     DISPUTED = "disputed"
     BY_HAND = "by_hand"
+    AUDIT_DIFFERS = "audit_differs"
 
 
 #: These hold back whatever is not begun yet; the others hold back everything.
 ENDS_WITH_A_CARD = frozenset({HoldReason.HARD_DECLINE, HoldReason.DECLINED_TWICE})
+FREEZES = frozenset(HoldReason) - ENDS_WITH_A_CARD
 
 
 class AlertKind(StrEnum):
@@ -186,6 +188,9 @@ class AlertKind(StrEnum):
     VOIDED_BUT_PAID = "voided_but_paid"
     WEBHOOK_UNWORKABLE = "webhook_unworkable"
     TOP_UP_CAP = "top_up_cap"
+    MONTH_FAILS = "month_fails"
+    STATEMENT_FAILS = "statement_fails"
+    AUDIT_DIFFERS = "audit_differs"
 
 
 def payment_id(

@@ -1,6 +1,6 @@
 """From an event to what it costs: every line with its price, or the reason why it is parked."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from billing.events import Event, Item
 from billing.money import ZERO, written
@@ -32,6 +33,7 @@ class ParkReason(StrEnum):
     MIXED_CURRENCIES = "mixed_currencies"
     IMPLAUSIBLE = "implausible"
     TOO_OLD = "too_old"
+    PERIOD_CLOSED = "period_closed"
     KILLS_WORKER = "kills_worker"
     UNRECORDABLE = "unrecordable"
 
@@ -98,7 +100,7 @@ class Window:
         return None
 
 
-def rate(event: Event, plan: Plan, currencies: Collection[str], book: PriceBook) -> Rated | Parking:
+def rate(event: Event, plan: Plan, currencies: Container[str], book: PriceBook) -> Rated | Parking:
     """What an event costs on a plan, for a customer who has wallets in `currencies`.
 
     Tokens on a plan with tiers are covered by fee and tiers and need no price. Every other item needs one,
@@ -136,3 +138,25 @@ def rate(event: Event, plan: Plan, currencies: Collection[str], book: PriceBook)
 def total(lines: Collection[Line]) -> Decimal:
     """The cost of all lines; a sum, never rounded again."""
     return sum((line.cost for line in lines), ZERO)
+
+
+def adds_up(line: Line) -> bool:
+    """Whether what this line costs depends on what was used in the period before."""
+    return line.price is not None and line.price.adds_up_over_period and line.item.quantity > ZERO
+
+
+def climb(rated: Rated, before: dict[int, Decimal]) -> Rated:
+    """Rate again what adds up over a period, from where its ladders stand; they are moved on.
+
+    `before` says by price how much was counted already.
+    """
+    lines = []
+    for line in rated.lines:
+        if line.price is None or not adds_up(line):
+            lines.append(line)
+            continue
+        price_id = line.price.price_id
+        already = before.get(price_id, ZERO)
+        lines.append(replace(line, cost=cost_of(line.price, line.item.quantity, already)))
+        before[price_id] = already + line.item.quantity
+    return replace(rated, lines=tuple(lines), cost=total(lines))

@@ -3,6 +3,7 @@
 import random
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,22 +11,55 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from chaos import matrix
+from chaos import matrix, usage, view
 from chaos import storm as storms
+from chaos.brokers import BrokerKind
 from chaos.ground import ground, keep_database
 from config import logging
+from sandbox.rabbitmq import rabbitmq_missing
 from services.audit import audit
 
-app = typer.Typer(help="Kill real processes at the worst moments; compare what Stripe took with what was owed.")
+app = typer.Typer(help="Kill real processes at the worst moments; compare what is there with what had to be.")
 console = Console()
 SHOWN_MAX = 20
 #: Slots are given out by Postgres, calls arrive a moment later.
 PACE_TOLERANCE = 1.1
 
 
-@app.callback()
-def _callback() -> None:
-    logging.configure("ERROR")
+@app.callback(invoke_without_command=True)
+def usage_under_faults(
+    context: typer.Context,
+    seed: Annotated[int, typer.Option(min=0, help="Of events and faults; 0: any.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="So many runs, with this seed and those that follow it.")] = 1,
+    minutes: Annotated[float, typer.Option(min=0.05, help="How long events are emitted while faults happen.")] = 1.0,
+    events: Annotated[int, typer.Option(min=0, help="So many events recorded at least, instead of minutes.")] = 0,
+    broker: Annotated[BrokerKind, typer.Option(help="On which broker.")] = "valkey",
+    short: Annotated[bool, typer.Option("--short", help="One fault right after the other, without a rest.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
+) -> None:
+    """Without a command: usage from producers to Stripe, while everything goes wrong; then an oracle judges it.
+
+    Exit status 1 if an event is lost, charged twice or charged wrongly, or a payment is.
+    """
+    logging.configure("CRITICAL" if context.invoked_subcommand is None else "ERROR")
+    if context.invoked_subcommand is not None:
+        return
+    if broker == "rabbitmq" and (why := rabbitmq_missing()):
+        raise typer.BadParameter(why)
+    first = seed or random.SystemRandom().randrange(1, 1_000_000)
+    reports = []
+    for number in range(first, first + seeds):
+        options = usage.Options(number, broker, minutes * 60, events)
+        if short:
+            options = replace(options, is_short=True, visibility_seconds=1, events_per_second=1500.0)
+        with view.watched(f"seed {number} on {broker}") as progress:
+            reports.append(usage.run(options, progress))
+        view.show(reports[-1], view.aside if json else console)
+    if len(reports) > 1:
+        view.show_all(reports, view.aside if json else console)
+    if json:
+        view.as_json(reports)
+    raise typer.Exit(0 if all(report.holds for report in reports) else 1)
 
 
 @app.command()

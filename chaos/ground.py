@@ -72,7 +72,7 @@ class Ground:
         return api
 
     def sweep(self) -> None:
-        """Say what beat says."""
+        """Say what beat says of payments. Months do not turn here: nobody owes more than their tier."""
         for name in (names.SWEEP_PAYMENTS, names.SWEEP_WEBHOOKS, names.SWEEP_REFUNDS):
             self.app.send_task(name, queue="ticks")
 
@@ -99,8 +99,8 @@ def ground(folder: Path, **settings: object) -> Iterator[Ground]:
         more_environment = {f"CENTAVO_{name.upper()}": str(value) for name, value in more.items()}
         environment = stack.addresses.as_environment(stack.home.path, **more_environment)
         use(**stack.addresses.as_settings(stack.home.path), **settings)
-        ending.callback(_forget)
-        _forget()
+        ending.callback(forget)
+        forget()
         app = ending.enter_context(Celery(broker=stack.addresses.broker_url, set_as_current=False))
         made = Ground(stack, DoubleControl(stack.addresses.stripe_api_base), fault_dir, environment, app)
         ending.callback(made.stop)
@@ -110,7 +110,7 @@ def ground(folder: Path, **settings: object) -> Iterator[Ground]:
         yield made
 
 
-def _forget() -> None:
+def forget() -> None:
     session.close()
     catalogue.forget()
     accounts.forget_all()
@@ -131,7 +131,7 @@ def owe(customers: Sequence[str]) -> dict[str, UUID]:
     for some in batched(customers, 500):
         events = [UsageEvent(tenant_id=TENANT, customer_id=name, occurred_at=now, items=(used,)) for name in some]
         record_usage(pack([event.to_wire() for event in events]).json, now)
-    owed = dict(_read("SELECT customer_id, payment_id FROM payments"))
+    owed = dict(_read("SELECT customer_id, payment_id FROM payments WHERE kind = 'tier'"))
     return {name: owed[name] for name in customers}
 
 
@@ -146,7 +146,7 @@ def put_database_back(ground: Ground) -> None:
 
 
 def _admin(ground: Ground, *statements: LiteralString) -> None:
-    _forget()
+    forget()
     with psycopg.connect(ground.stack.postgres.uri("template1"), autocommit=True) as connection:
         for statement in statements:
             connection.execute(statement)

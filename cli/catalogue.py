@@ -141,9 +141,14 @@ def grant_credits(
     currency: Annotated[str, typer.Option(help="Of which wallet.")] = "USD",
     source: Annotated[str, typer.Option(help="free, promo, purchase, adjustment, …")] = "promo",
     reason: Annotated[str, typer.Option(help="Why.")] = "manual_adjustment",
+    valid_from: Annotated[datetime | None, typer.Option(help="It pays for what occurs from then on; UTC.")] = None,
+    expires_at: Annotated[datetime | None, typer.Option(help="And before this; UTC.")] = None,
+    priority: Annotated[int | None, typer.Option(help="The smaller is burned first.")] = None,
 ) -> None:
     """Give a customer credits, once per key."""
-    given = grant(Grant(tenant_id, customer_id, currency, _decimal(amount), source, reason, key), clock.now())
+    validity = (valid_from and clock.in_utc(valid_from), expires_at and clock.in_utc(expires_at))
+    asked = Grant(tenant_id, customer_id, currency, _decimal(amount), source, reason, key, *validity, priority)
+    given = grant(asked, clock.now())
     how = "granted" if given.is_new else "had been granted under this key before"
     console.print(f"{currency} {written(given.amount)} {how}; balance after it {written(given.balance_after)}")
 

@@ -149,12 +149,14 @@ def _as_typed(path: Path) -> str:
 
 
 def _customer(report: Report, one: CustomerSummary) -> dict[str, Any]:
+    fees = {state: count for (kind, state), (count, _) in one.payments.items() if kind == "subscription"}
     tiers = {state: count for (kind, state), (count, _) in one.payments.items() if kind == "tier"}
     return {
         "plan": one.plan_id,
         "events": one.events,
         "tokens": one.tokens,
         "cost": written(one.cost),
+        "fee_payments_by_state": fees,
         "tier_payments": sum(tiers.values()),
         "tier_payments_by_state": tiers,
         "balance_before": written(report.before[one.customer_id]),
@@ -167,8 +169,8 @@ def _row(report: Report, one: CustomerSummary) -> list[str]:
     """A row of several lines, so that the table fits into 80 columns."""
     tiers = sum(count for (kind, _), (count, _) in one.payments.items() if kind == "tier")
     payments = [
-        f"{count} {state.replace('_', ' ')}\n{in_minor_units(amount, 'BRL')}"
-        for (_, state), (count, amount) in one.payments.items()
+        f"{_what(kind, count)} {state.replace('_', ' ')}\n{in_minor_units(amount, 'BRL')}"
+        for (kind, state), (count, amount) in one.payments.items()
     ]
     return [
         f"{one.customer_id}\n{one.plan_id}",
@@ -178,6 +180,13 @@ def _row(report: Report, one: CustomerSummary) -> list[str]:
         "\n".join(payments) or NOTHING,
         "\n".join(_wallet(report.before[one.customer_id], one)),
     ]
+
+
+def _what(kind: str, count: int) -> str:
+    """What payments are for, in words."""
+    if kind == "subscription":
+        return "fee"
+    return f"{count} {kind}{'' if count == 1 else 's'}"
 
 
 def _wallet(before: Decimal, one: CustomerSummary) -> Iterator[str]:

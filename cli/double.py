@@ -59,8 +59,8 @@ def _say(url: str, webhook_url: str | None) -> None:
         f"  curl {url}/_control/script_card -d '{SCRIPT}'",
         f"  curl {url}/_control/add_fault -d '{FAULT}'",
     ]
-    for line in lines:
-        console.print(line, soft_wrap=True)
+    # At once, so that nobody who reads the first line and says Ctrl-C cuts off the rest.
+    console.print("\n".join(lines), soft_wrap=True)
     sys.stdout.flush()
 
 

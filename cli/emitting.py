@@ -78,6 +78,8 @@ def _opened(source: str) -> Iterator[Iterable[bytes]]:
 
 def _producer(wait: float) -> Producer:
     try:
-        return Producer(settings().required("broker_url"), queue=settings().usage_queue, block_seconds=wait)
+        chosen = settings()
+        url, queue = chosen.required("broker_url"), chosen.usage_queue
+        return Producer(url, queue=queue, shards=chosen.usage_shards, block_seconds=wait)
     except ValueError as error:
         raise Rejected(f"CENTAVO_BROKER_URL is wrong: {error}") from error

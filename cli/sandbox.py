@@ -5,10 +5,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.status import Status
 
 from billing.errors import CentavoError, Rejected
 from cli import demo_view
@@ -33,7 +35,7 @@ INTERRUPTED = 130  # as shells have it for Ctrl-C
 def up(children: Annotated[int, typer.Option(min=1, help="Pool children of the usage worker.")] = 2) -> None:
     """Run everything here until Ctrl-C: Postgres, Valkey, the Stripe double, workers and beat."""
     home = SandboxHome(settings().home)
-    with _interruptible(), _stack(home) as stack:
+    with interruptible(), stack_in(home) as stack:
         with console.status("starting workers and beat"):
             stack.start_workers(children)
         stack.note(with_us=True)
@@ -41,6 +43,8 @@ def up(children: Annotated[int, typer.Option(min=1, help="Pool children of the u
             f"Centavo is up in {home.path}; `centavo status` in another terminal looks inside. Ctrl-C ends it.",
             soft_wrap=True,
         )
+        if clock.offset():
+            console.print(f"Its clock is moved, as it was left: it is {clock.now():%Y-%m-%d %H:%M} UTC here.")
         _watch_over(stack)
 
 
@@ -48,7 +52,7 @@ def up(children: Annotated[int, typer.Option(min=1, help="Pool children of the u
 def down() -> None:
     """End the stack of `up`, or one that `demo --keep` left running."""
     homes = [SandboxHome(settings().home), SandboxHome(settings().home / "demo")]
-    with _explained():
+    with explained():
         ended = [end_stack(home, lambda what: console.print(f"ended {what}")) for home in homes]
     if not any(ended):
         console.print(f"nothing runs in {homes[0].path}", soft_wrap=True)
@@ -66,9 +70,10 @@ def demo(
 ) -> None:
     """Bill a trace of LLM usage on a stack of its own, and prove the result. Exit status 0 only if the audit holds.
 
-    Row i of the trace belongs to customer i mod n. Even customers pay BRL 100
-    for each 8M tokens beyond the first 8M. Odd ones are prepaid, at USD 0.00003
-    a token in and 0.00006 a token out (gpt-4). The card of customer 2 declines.
+    Row i of the trace belongs to customer i mod n. Even customers pay BRL 400
+    for the month, which covers 8M tokens, and BRL 100 for each 8M beyond. Odd
+    ones are prepaid, at USD 0.00003 a token in and 0.00006 a token out (gpt-4).
+    The card of customer 2 declines.
 
     Without a trace, one of the shape of a code-completion service's is drawn:
     mixtures of log-normals, with medians of 1,469 tokens in, 13 out and 64 ms
@@ -79,9 +84,9 @@ def demo(
         raise Rejected(f"there is no folder {json.absolute().parent} to write the result to")
     home = SandboxHome(settings().home / "demo")
     options = demo_run.Options(trace, events, customers)
-    with _explained():
-        rows = demo_run.rows_to_bill(options, clock.now())
-    with _interruptible(), _stack(home, is_fresh=True) as stack:
+    with explained():
+        rows = demo_run.rows_to_bill(options, clock.unmoved())
+    with interruptible(), stack_in(home, is_fresh=True) as stack:
         with demo_view.live(len(rows)) as watch:
             report = demo_run.run(stack, rows, options, watch)
         demo_view.show(report)
@@ -95,19 +100,23 @@ def demo(
 
 
 @contextmanager
-def _stack(home: SandboxHome, *, is_fresh: bool = False) -> Iterator[Stack]:
+def stack_in(home: SandboxHome, *, is_fresh: bool = False, is_durable: bool = True) -> Iterator[Stack]:
     """Servers in this home, and this process set up to use them."""
-    with _explained(), ExitStack() as ending:
+    with explained(), ExitStack() as ending:
         with console.status("starting") as status:
-            booting = running_stack(home, lambda what: status.update(f"starting {what}"), is_fresh=is_fresh)
-            stack = ending.enter_context(booting)
+            said = partial(_say_starting, status)
+            stack = ending.enter_context(running_stack(home, said, is_fresh=is_fresh, is_durable=is_durable))
         use(**stack.addresses.as_settings(home.path))
         ending.callback(session.close)
         yield stack
 
 
+def _say_starting(status: Status, what: str) -> None:
+    status.update(f"starting {what}")
+
+
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """What can go wrong with servers and files is said in a sentence, with the end of the log where there is one."""
     try:
         yield
@@ -116,7 +125,7 @@ def _explained() -> Iterator[None]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Being told to end is like Ctrl-C: everything that was started is ended first."""
 
     def interrupt(*_: Any) -> None:

@@ -7,6 +7,7 @@ character reaches the terminal.
 import re
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
@@ -44,7 +45,7 @@ def _written(value: Any) -> Any:
             return written(value)
         case dict():
             return {name: _written(one) for name, one in value.items()}
-        case list():
+        case list() | tuple():
             return [_written(one) for one in value]
     return value
 
@@ -59,6 +60,16 @@ def a_table(*columns: str, numbers: tuple[str, ...] = (), whole: tuple[str, ...]
         justify: Literal["right", "left"] = "right" if name in numbers else "left"
         table.add_column(name, overflow="fold", justify=justify, no_wrap=name in whole)
     return table
+
+
+def moment(at: datetime) -> str:
+    """A moment as people read it, in UTC.
+
+    >>> from datetime import UTC
+    >>> moment(datetime(2026, 11, 24, 13, 5, tzinfo=UTC))
+    '2026-11-24 13:05'
+    """
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 def plain(text: str | None) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -11,13 +12,34 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from billing.affordability import BUFFER_MAX
 from billing.errors import CentavoError
 from billing.rating import Bounds
 
 STATE_FILE = "state.json"
+CLOCK_FILE = "clock.json"
 SANDBOX_SAYS = ("database_url", "broker_url", "stripe_api_base")
 #: The Stripe double takes any test key.
 SANDBOX_STRIPE_KEY = "sk_test_sandbox"
+
+
+#: What is younger may still be disputed, voided or rated again.
+RETENTION_MONTHS_MIN = 6
+
+
+def thresholds(said: str) -> dict[str, Decimal]:
+    """Numbers by currency, as `5, CREDIT=1000` says them; the one without a currency is every other's, under "".
+
+    >>> thresholds("5, CREDIT=1000")
+    {'': Decimal('5'), 'CREDIT': Decimal('1000')}
+    """
+    found: dict[str, Decimal] = {}
+    for part in filter(None, (one.strip() for one in said.split(","))):
+        currency, _, number = part.rpartition("=")
+        if not re.fullmatch(r"\d{1,24}(\.\d{1,12})?", number.strip(), re.ASCII) or currency.strip() in found:
+            raise ValueError("numbers by currency, such as `5, CREDIT=1000`; each currency once")
+        found[currency.strip()] = Decimal(number.strip())
+    return found
 
 
 class SettingsMissing(CentavoError):
@@ -31,7 +53,9 @@ class Settings(BaseSettings):
 
     environment: Literal["production", "staging", "sandbox"] = "production"
     home: Path = Path(".centavo")
+    clock_file: Path | None = None
     database_url: SecretStr | None = None
+    audit_database_url: SecretStr | None = None
     broker_url: SecretStr | None = None
     stripe_secret_key: SecretStr | None = None
     stripe_api_base: str | None = None
@@ -41,6 +65,7 @@ class Settings(BaseSettings):
     api_port: int = Field(default=8300, ge=0, le=65535)
 
     usage_queue: str = "usage"
+    usage_shards: int = Field(default=0, ge=0, le=64)
     payments_queue: str = "payments"
     ticks_queue: str = "ticks"
     visibility_timeout_seconds: int = Field(default=300, ge=1, le=3600)
@@ -60,14 +85,48 @@ class Settings(BaseSettings):
     tenant_hour_payments_max: int = Field(default=100_000, ge=1)
     tenant_hour_minor_max: int = Field(default=5_000_000_000, ge=1)
 
+    month_seconds: float = Field(default=15.0, gt=0)
+    free_tier_credits: Decimal = Field(default=Decimal(10_000), ge=0, max_digits=24, decimal_places=12)
+
+    expiring_soon_days: int = Field(default=7, ge=0, le=366)
+    low_balance: str = "1, CREDIT=1000"
+    affordability_buffer: Decimal = Field(default=Decimal("1.2"), ge=1, le=BUFFER_MAX)
+    unpaid_fee_stops: Literal["never", "failed", "unpaid"] = "failed"
+    usd_rates: Path | None = None
+
+    audit_every_hours: int = Field(default=24, ge=0)
+    audit_alert_percent: Decimal = Field(default=Decimal(0), ge=0)
+    audit_alert_value_percent: Decimal = Field(default=Decimal(0), ge=0)
+    audit_freezes: bool = False
+
+    archive_folder: Path | None = None
+    retention_months: int | None = Field(default=None, ge=RETENTION_MONTHS_MIN)
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     health_dir: Path | None = None
     fault_dir: Path | None = None
 
-    @field_validator("stripe_api_base", "stripe_webhook_secrets", "health_dir", "fault_dir", mode="before")
+    @field_validator(
+        "audit_database_url",
+        "clock_file",
+        "stripe_api_base",
+        "stripe_webhook_secrets",
+        "archive_folder",
+        "usd_rates",
+        "retention_months",
+        "health_dir",
+        "fault_dir",
+        mode="before",
+    )
     @classmethod
     def _empty_is_absent(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("low_balance")
+    @classmethod
+    def _numbers_by_currency(cls, value: str) -> str:
+        thresholds(value)
+        return value
 
     @field_validator("stripe_api_base")
     @classmethod
@@ -77,9 +136,32 @@ class Settings(BaseSettings):
             raise ValueError("names a double of Stripe; unset it, or set CENTAVO_ENVIRONMENT to staging or sandbox")
         return value
 
+    @field_validator("clock_file")
+    @classmethod
+    def _no_moved_clock_in_production(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and info.data.get("environment") == "production":
+            raise ValueError("moves the clock; unset it, or set CENTAVO_ENVIRONMENT to staging or sandbox")
+        return value
+
+    @property
+    def clock_followed(self) -> Path | None:
+        """The file that may move the clock: none in production, in staging only one that is named."""
+        match self.environment:
+            case "production":
+                return None
+            case "staging":
+                return self.clock_file
+            case "sandbox":
+                return self.clock_file or self.home / CLOCK_FILE
+
     @property
     def bounds(self) -> Bounds:
         return Bounds(self.quantity_max, timedelta(seconds=self.ahead_seconds_max), timedelta(days=self.age_days_max))
+
+    def low_below(self, currency: str) -> Decimal | None:
+        """Below how much a wallet in this currency is low; None: it never is."""
+        said = thresholds(self.low_balance)
+        return said.get(currency, said.get(""))
 
     @property
     def webhook_secrets(self) -> tuple[str, ...]:

@@ -4,11 +4,11 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, cast
 from uuid import UUID
 
-from billing.payments import PAID, WAITS_FOR_CARD
+from billing.payments import FREEZES, PAID, WAITS_FOR_CARD
 from db.schema.base import one_of
 from db.session import Connection
 
-_CLAIM = """
+_CLAIM = f"""
 WITH due AS MATERIALIZED (
     SELECT p.tenant_id, p.payment_id FROM payments p
     WHERE p.due_at <= %(now)s AND (p.leased_until IS NULL OR p.leased_until <= %(now)s)
@@ -17,19 +17,21 @@ WITH due AS MATERIALIZED (
             OR (NOT %(is_paused)s AND NOT EXISTS (
                 SELECT FROM customer_holds h
                 WHERE h.tenant_id = p.tenant_id AND h.customer_id = p.customer_id
-                    AND (p.attempts_made = 0 OR h.reason IN ('disputed', 'by_hand'))
+                    AND (p.attempts_made = 0 OR h.{one_of("reason", FREEZES)})
             ))
         )
     ORDER BY p.due_at, p.tenant_id, p.payment_id
     LIMIT %(limit)s
     FOR NO KEY UPDATE OF p SKIP LOCKED
+), leased AS (
+    UPDATE payments p
+    SET leased_until = %(leased_until)s
+    FROM due
+    WHERE p.tenant_id = due.tenant_id AND p.payment_id = due.payment_id
+    RETURNING p.tenant_id, p.payment_id, p.due_at
 )
-UPDATE payments p
-SET leased_until = %(leased_until)s
-FROM due
-WHERE p.tenant_id = due.tenant_id AND p.payment_id = due.payment_id
-RETURNING p.tenant_id, p.payment_id
-"""
+SELECT tenant_id, payment_id FROM leased ORDER BY due_at, tenant_id, payment_id
+"""  # noqa: S608 - words of ours, no input
 
 # By the server's clock: many workers share one pace.
 _TAKE_SLOT = """
@@ -93,7 +95,7 @@ _OPEN_TIERS = f"""
 SELECT (
     SELECT count(*) FROM payments p
     WHERE p.tenant_id = c.tenant_id AND p.customer_id = c.customer_id AND p.kind = 'tier' AND p.state <> 'voided'
-        AND NOT p.{one_of("state", PAID)}
+        AND p.unowed_at IS NULL AND NOT p.{one_of("state", PAID)}
 ), l.open_tiers_max
 FROM customers c
 JOIN plans l ON l.tenant_id = c.tenant_id AND l.plan_id = c.plan_id AND l.version = c.plan_version

@@ -1,20 +1,22 @@
 """Tenants, plans and customers."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
-from billing.plans import Plan
+from billing.plans import Anchor, LateEvents, Plan, Proration, UnowedTiers
 from db.session import Connection
 
 _PLAN_COLUMNS = (
     "p.tenant_id, p.plan_id, p.version, p.name, p.payment_currency, p.fixed_fee_minor, p.included_tokens, "
-    "p.tier_size, p.tier_fee_minor, p.dunning_days, p.dunning_hour, p.open_tiers_max"
+    "p.tier_size, p.tier_fee_minor, p.dunning_days, p.dunning_hour, p.open_tiers_max, p.free_credits, "
+    "p.free_credits_currency, p.anchor, p.proration, p.late_events, p.grace_hours, p.unowed_tiers, "
+    "p.day_payments_max, p.day_minor_max"
 )
 
-_DAYS = 9
-"""where in these the list of days is, which a plan keeps as a tuple"""
+_PLAN_FIELDS = [column.strip().removeprefix("p.") for column in _PLAN_COLUMNS.split(",")]
 
 _PLANS = f"""
 SELECT {_PLAN_COLUMNS} FROM unnest(%s::text[], %s::text[], %s::int[]) AS asked(tenant_id, plan_id, version)
@@ -29,14 +31,18 @@ SELECT {_PLAN_COLUMNS} FROM plans p WHERE p.tenant_id = %s AND p.plan_id = %s OR
 
 _ADD_PLAN = """
 INSERT INTO plans (tenant_id, plan_id, version, name, payment_currency, fixed_fee_minor, included_tokens,
-    tier_size, tier_fee_minor, dunning_days, dunning_hour, open_tiers_max, created_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    tier_size, tier_fee_minor, dunning_days, dunning_hour, open_tiers_max, free_credits, free_credits_currency, anchor,
+    proration, late_events, grace_hours, unowed_tiers, day_payments_max, day_minor_max, created_at)
+VALUES (%(tenant_id)s, %(plan_id)s, %(version)s, %(name)s, %(payment_currency)s, %(fixed_fee_minor)s,
+    %(included_tokens)s, %(tier_size)s, %(tier_fee_minor)s, %(dunning_days)s, %(dunning_hour)s, %(open_tiers_max)s,
+    %(free_credits)s, %(free_credits_currency)s, %(anchor)s, %(proration)s, %(late_events)s, %(grace_hours)s,
+    %(unowed_tiers)s, %(day_payments_max)s, %(day_minor_max)s, %(now)s)
 """
 
 _ADD_CUSTOMER = """
 INSERT INTO customers (tenant_id, customer_id, plan_id, plan_version, time_zone, stripe_customer_id,
-    default_payment_method_id, created_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+    default_payment_method_id, anchor_day, billed_from, created_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (tenant_id, customer_id) DO NOTHING
 """
 
@@ -46,7 +52,8 @@ ON CONFLICT (tenant_id, customer_id, currency) DO NOTHING
 """
 
 _CUSTOMER = """
-SELECT tenant_id, customer_id, plan_id, plan_version, time_zone, stripe_customer_id, default_payment_method_id
+SELECT tenant_id, customer_id, plan_id, plan_version, time_zone, stripe_customer_id, default_payment_method_id,
+    anchor_day
 FROM customers WHERE tenant_id = %s AND customer_id = %s
 """
 
@@ -61,6 +68,7 @@ class CustomerRow(NamedTuple):
     time_zone: str
     stripe_customer_id: str | None
     default_payment_method_id: str | None
+    anchor_day: int
 
 
 def installation_id(connection: Connection) -> UUID:
@@ -102,35 +110,25 @@ def newest_plan(connection: Connection, tenant_id: str, plan_id: str) -> Plan | 
 
 
 def _plan(row: Sequence[Any]) -> Plan:
-    days: list[int] = row[_DAYS]
-    return Plan(*cast("Any", (*row[:_DAYS], tuple(days), *row[_DAYS + 1 :])))
+    said = dict(zip(_PLAN_FIELDS, row, strict=True))
+    words = {
+        "dunning_days": tuple(said["dunning_days"]),
+        "anchor": Anchor(said["anchor"]),
+        "proration": Proration(said["proration"]),
+        "late_events": LateEvents(said["late_events"]),
+        "unowed_tiers": UnowedTiers(said["unowed_tiers"]),
+    }
+    return Plan(**said | words)
 
 
 def add_plan(connection: Connection, plan: Plan, now: datetime) -> None:
     """Add a version of a plan."""
-    connection.execute(
-        _ADD_PLAN,
-        (
-            plan.tenant_id,
-            plan.plan_id,
-            plan.version,
-            plan.name,
-            plan.payment_currency,
-            plan.fixed_fee_minor,
-            plan.included_tokens,
-            plan.tier_size,
-            plan.tier_fee_minor,
-            list(plan.dunning_days),
-            plan.dunning_hour,
-            plan.open_tiers_max,
-            now,
-        ),
-    )
+    connection.execute(_ADD_PLAN, asdict(plan) | {"dunning_days": list(plan.dunning_days), "now": now})
 
 
 def add_customer(connection: Connection, customer: CustomerRow, now: datetime) -> bool:
     """Add a customer; whether it is new."""
-    return connection.execute(_ADD_CUSTOMER, (*customer, now)).rowcount == 1
+    return connection.execute(_ADD_CUSTOMER, (*customer, now, now)).rowcount == 1
 
 
 def add_wallet(connection: Connection, tenant_id: str, customer_id: str, currency: str, now: datetime) -> None:

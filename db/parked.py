@@ -19,6 +19,7 @@ class ParkedInput(NamedTuple):
     tenant_id: str | None
     customer_id: str | None
     key: str | None
+    times_seen: int = 1
 
 
 class KeptInput(NamedTuple):
@@ -52,14 +53,14 @@ class ParkedRow(NamedTuple):
 
 _PARK = """
 INSERT INTO parked_inputs AS p (
-    input_hash, raw, reason, detail, tenant_id, customer_id, key, first_seen_at, last_seen_at)
+    input_hash, raw, reason, detail, tenant_id, customer_id, key, times_seen, first_seen_at, last_seen_at)
 SELECT i.*, %(now)b, %(now)b FROM unnest(
     %(input_hash)b::bytea[], %(raw)b::bytea[], %(reason)b::text[], %(detail)b::text[],
-    %(tenant_id)b::text[], %(customer_id)b::text[], %(key)b::text[])
-    AS i(input_hash, raw, reason, detail, tenant_id, customer_id, key)
+    %(tenant_id)b::text[], %(customer_id)b::text[], %(key)b::text[], %(times_seen)b::bigint[])
+    AS i(input_hash, raw, reason, detail, tenant_id, customer_id, key, times_seen)
 ORDER BY i.input_hash
 ON CONFLICT (input_hash) DO UPDATE
-SET times_seen = p.times_seen + 1, last_seen_at = excluded.last_seen_at, reason = excluded.reason,
+SET times_seen = p.times_seen + excluded.times_seen, last_seen_at = excluded.last_seen_at, reason = excluded.reason,
     detail = excluded.detail, replayed_at = NULL
 RETURNING (xmax = 0) AS is_new
 """

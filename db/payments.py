@@ -1,6 +1,6 @@
 """Payments and their attempts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple, cast
@@ -11,23 +11,6 @@ from psycopg.types.json import Jsonb
 from billing.payments import HARMLESS_DISPUTE, PAID, PaymentState
 from db.schema.base import one_of
 from db.session import Connection
-
-
-class NewPayment(NamedTuple):
-    """A payment that falls due. The last three are a top-up's: which one, and what it buys."""
-
-    tenant_id: str
-    payment_id: UUID
-    customer_id: str
-    period_start: datetime
-    kind: str
-    tier: int
-    generation: int
-    amount_minor: int
-    currency: str
-    reference: str = ""
-    wallet_id: int | None = None
-    credit_amount: Decimal | None = None
 
 
 class PaymentRow(NamedTuple):
@@ -63,6 +46,8 @@ class PaymentRow(NamedTuple):
     time_zone: str
     dunning_days: list[int]
     dunning_hour: int
+    day_payments_max: int | None
+    day_minor_max: int | None
     declines: int
     """How many of its attempts were declined."""
 
@@ -94,26 +79,6 @@ class Move(NamedTuple):
     detail: Mapping[str, Any] | None = None
 
 
-_FALL_DUE = """
-WITH owed AS (
-    INSERT INTO payments (tenant_id, payment_id, customer_id, period_start, kind, tier, generation, amount_minor,
-        currency, reference, wallet_id, credit_amount, state, due_at, created_at, updated_at)
-    SELECT p.*, 'due', %(now)s, %(now)s, %(now)s
-    FROM unnest(%(tenant_id)s::text[], %(payment_id)s::uuid[], %(customer_id)s::text[], %(period_start)s::timestamptz[],
-        %(kind)s::text[], %(tier)s::int[], %(generation)s::int[], %(amount_minor)s::bigint[], %(currency)s::text[],
-        %(reference)s::text[], %(wallet_id)s::bigint[], %(credit_amount)s::numeric[])
-        AS p(tenant_id, payment_id, customer_id, period_start, kind, tier, generation, amount_minor, currency,
-            reference, wallet_id, credit_amount)
-    ORDER BY p.tenant_id, p.payment_id
-    ON CONFLICT (tenant_id, customer_id, period_start, kind, tier, generation, reference) DO NOTHING
-    RETURNING tenant_id, payment_id
-)
-INSERT INTO payment_log (tenant_id, payment_id, at, source, to_state, attempt, why, detail)
-SELECT o.tenant_id, o.payment_id, %(now)s, %(source)s, 'due', 0, %(why)s, w.detail
-FROM owed o
-LEFT JOIN unnest(%(payment_id)s::uuid[], %(detail)s::jsonb[]) AS w(payment_id, detail) USING (payment_id)
-"""
-
 _LOCK = "SELECT FROM payments WHERE tenant_id = %s AND payment_id = %s FOR NO KEY UPDATE"
 
 _PAYMENT = """
@@ -124,7 +89,7 @@ SELECT p.tenant_id, p.payment_id, p.customer_id, p.period_start, p.kind, p.tier,
     c.stripe_customer_id, c.default_payment_method_id,
     (SELECT m.held_at FROM payment_methods m
         WHERE m.tenant_id = c.tenant_id AND m.payment_method_id = c.default_payment_method_id),
-    c.time_zone, l.dunning_days, l.dunning_hour,
+    c.time_zone, l.dunning_days, l.dunning_hour, l.day_payments_max, l.day_minor_max,
     (SELECT count(*) FROM payment_attempts a
         WHERE a.tenant_id = p.tenant_id AND a.payment_id = p.payment_id AND a.state = 'declined')
 FROM payments p
@@ -202,24 +167,6 @@ WHERE tenant_id = %(tenant_id)s AND payment_id = %(payment_id)s
 """
 
 
-def fall_due(
-    connection: Connection,
-    payments: Sequence[NewPayment],
-    now: datetime,
-    *,
-    source: str,
-    why: str,
-    details: Sequence[Mapping[str, Any] | None] = (),
-) -> int:
-    """Insert payments that are owed from now; how many are new. Guarded by the natural key."""
-    columns: dict[str, Any] = {
-        name: list(values) for name, values in zip(NewPayment._fields, zip(*payments, strict=True), strict=True)
-    }
-    told = details or [None] * len(payments)
-    said = {"now": now, "source": source, "why": why, "detail": [Jsonb(one) if one else None for one in told]}
-    return connection.execute(_FALL_DUE, columns | said).rowcount
-
-
 def lock(connection: Connection, tenant_id: str, payment_id: UUID) -> PaymentRow | None:
     """A payment, locked FOR NO KEY UPDATE, or None."""
     # Two statements: one that waited for the lock would see the tables beside the payment as they were before.
@@ -281,7 +228,7 @@ def set_intent(
 
 
 def remember_charge(connection: Connection, payment: PaymentRow, charge_id: str) -> None:
-    """Note a charge that no attempt of ours has made, so that it is not taken for the outcome of the next."""
+    """Note a charge that no attempt of ours has made: it is not the outcome of the next."""
     connection.execute(_LATEST_CHARGE, (charge_id, payment.tenant_id, payment.payment_id))
 
 

@@ -20,6 +20,7 @@ class NewPeriod(NamedTuple):
     ends_at: datetime
     plan_id: str
     plan_version: int
+    time_zone: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,9 @@ class PeriodTotals(NamedTuple):
 
 
 _BEGIN = """
-INSERT INTO periods (tenant_id, customer_id, starts_at, ends_at, plan_id, plan_version)
-SELECT * FROM unnest(%b::text[], %b::text[], %b::timestamptz[], %b::timestamptz[], %b::text[], %b::int[])
-    AS p(tenant_id, customer_id, starts_at, ends_at, plan_id, plan_version)
+INSERT INTO periods (tenant_id, customer_id, starts_at, ends_at, plan_id, plan_version, time_zone)
+SELECT * FROM unnest(%b::text[], %b::text[], %b::timestamptz[], %b::timestamptz[], %b::text[], %b::int[], %b::text[])
+    AS p(tenant_id, customer_id, starts_at, ends_at, plan_id, plan_version, time_zone)
 ORDER BY p.tenant_id, p.customer_id, p.starts_at
 ON CONFLICT (tenant_id, customer_id, starts_at) DO NOTHING
 """
@@ -77,6 +78,11 @@ SET tiers_reached = r.tiers_reached
 FROM unnest(%b::text[], %b::text[], %b::timestamptz[], %b::int[])
     AS r(tenant_id, customer_id, starts_at, tiers_reached)
 WHERE p.tenant_id = r.tenant_id AND p.customer_id = r.customer_id AND p.starts_at = r.starts_at
+"""
+
+_CLIMBED = """
+SELECT price_id, quantity FROM period_quantities
+WHERE tenant_id = %s AND customer_id = %s AND period_start = %s AND price_id = ANY(%s)
 """
 
 _CLIMB = """
@@ -107,6 +113,14 @@ def count(connection: Connection, counts: Counts) -> list[PeriodTotals]:
 def reach(connection: Connection, reached: Sequence[tuple[str, str, datetime, int]]) -> None:
     """Set how many tiers periods have reached: (tenant, customer, start, tiers)."""
     connection.execute(_REACHED, [list(column) for column in zip(*reached, strict=True)])
+
+
+def climbed(
+    connection: Connection, tenant_id: str, customer_id: str, starts_at: datetime, price_ids: Sequence[int]
+) -> dict[int, Decimal]:
+    """How far the ladders of these prices are climbed in a period, by price. Takes no lock."""
+    rows = connection.execute(_CLIMBED, (tenant_id, customer_id, starts_at, list(price_ids)))
+    return dict(cast("list[tuple[int, Decimal]]", rows.fetchall()))
 
 
 def climb(connection: Connection, quantities: dict[Climb, Decimal]) -> dict[Climb, Decimal]:

@@ -1,6 +1,6 @@
 """The price book's rows."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -54,6 +54,11 @@ class NewPrice(NamedTuple):
 def load_all(connection: Connection) -> list[Price]:
     """Every price there is. Takes no lock."""
     return [_price(row) for row in connection.execute(_ALL)]
+
+
+def load_some(connection: Connection, price_ids: Collection[int]) -> list[Price]:
+    """The prices with these ids. Takes no lock."""
+    return [_price(row) for row in connection.execute(f"{_ALL} WHERE price_id = ANY(%s)", (list(price_ids),))]
 
 
 def listed(connection: Connection, scope: str | None = None, provider: str | None = None) -> list[Price]:

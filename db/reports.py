@@ -53,6 +53,13 @@ SELECT customer_id, kind, state, count(*), sum(amount_minor)::bigint FROM paymen
 WHERE tenant_id = %s GROUP BY customer_id, kind, state ORDER BY customer_id, kind, state
 """
 
+_COUNTS = """
+SELECT count(*), count(*) FILTER (WHERE p.state = 'submitting' OR (p.state = 'due' AND NOT EXISTS (
+    SELECT FROM customer_holds h WHERE h.tenant_id = p.tenant_id AND h.customer_id = p.customer_id
+)))
+FROM payments p
+"""
+
 _LAG = "SELECT extract(epoch FROM %s - min(due_at)) FROM payments WHERE due_at <= %s"
 
 
@@ -80,11 +87,16 @@ def events_charged(connection: Connection) -> int:
 
 
 def payment_counts(connection: Connection) -> tuple[int, int]:
-    """How many payments there are, and how many of them are due now or under way."""
-    statement = "SELECT count(*), count(*) FILTER (WHERE state IN ('due', 'submitting')) FROM payments"
-    row = connection.execute(statement).fetchone()
+    """How many payments there are, and how many of them are due now, and not held back, or under way."""
+    row = connection.execute(_COUNTS).fetchone()
     assert row is not None
     return cast("tuple[int, int]", tuple(row))
+
+
+def periods_unopened(connection: Connection, now: datetime) -> int:
+    """How many periods have begun of which nobody has decided yet what they owe."""
+    row = connection.execute("SELECT count(*) FROM periods WHERE opened_at IS NULL AND starts_at <= %s", (now,))
+    return cast("int", cast("Any", row.fetchone())[0])
 
 
 def payment_lag_seconds(connection: Connection, now: datetime) -> float:

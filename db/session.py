@@ -68,7 +68,16 @@ def engine() -> Engine:
     return make_engine(settings().required("database_url"))
 
 
-def make_engine(url: str, *, limits: bool = True) -> Engine:
+@lru_cache(maxsize=1)
+def audit_engine() -> Engine:
+    """As `engine`, under the audit's own address where there is one; a standby that only reads will do."""
+    chosen = settings()
+    if chosen.audit_database_url is None:
+        return engine()
+    return make_engine(chosen.audit_database_url.get_secret_value(), writes=False)
+
+
+def make_engine(url: str, *, limits: bool = True, writes: bool = True) -> Engine:
     """An engine for a `postgresql://` URL, with the time limits of the usage path unless told otherwise."""
     chosen = LIMITS if limits else {"timezone": "UTC"}
     options = " ".join(f"-c {name}={value}" for name, value in chosen.items())
@@ -81,7 +90,7 @@ def make_engine(url: str, *, limits: bool = True) -> Engine:
             "options": options,
             "connect_timeout": 5,
             "tcp_user_timeout": 15_000,
-            "target_session_attrs": "read-write",
+            "target_session_attrs": "read-write" if writes else "any",
             "prepare_threshold": 1,
             "application_name": "centavo",
         },
@@ -90,27 +99,29 @@ def make_engine(url: str, *, limits: bool = True) -> Engine:
 
 def forget() -> None:
     """After a fork: the parent's connections are not ours, and are not closed either."""
-    if engine.cache_info().currsize:
-        engine().dispose(close=False)
-        engine.cache_clear()
+    for each in (audit_engine, engine):
+        if each.cache_info().currsize:
+            each().dispose(close=False)
+            each.cache_clear()
 
 
 def close() -> None:
     """Close this process's connections."""
-    if engine.cache_info().currsize:
-        engine().dispose()
-        engine.cache_clear()
+    for each in (audit_engine, engine):
+        if each.cache_info().currsize:
+            each().dispose()
+            each.cache_clear()
 
 
 @contextmanager
-def transaction() -> Iterator[Connection]:
+def transaction(through: Callable[[], Engine] = engine) -> Iterator[Connection]:
     """One transaction on one connection: commits at the end, or rolls back and raises.
 
     Raises `DatabaseUnavailable` when Postgres is away or can't work; then nothing was kept, or, when the
     connection broke during the commit itself, perhaps everything: whoever retries must be idempotent.
     """
     try:
-        with engine().connect() as pooled:
+        with through().connect() as pooled:
             connection = pooled.connection.driver_connection
             assert connection is not None
             try:
@@ -124,27 +135,27 @@ def transaction() -> Iterator[Connection]:
     except _AGAIN:
         raise
     except _AWAY as error:
-        _drop_connections()
+        _drop_connections(through)
         raise DatabaseUnavailable(_said(error)) from error
     except DBAPIError as error:
-        _drop_connections()
+        _drop_connections(through)
         raise DatabaseUnavailable(_said(error)) from error
 
 
-def in_transaction(work: Callable[[Connection], T]) -> T:
+def in_transaction(work: Callable[[Connection], T], through: Callable[[], Engine] = engine) -> T:
     """Run `work` in a transaction, again if Postgres asks for it, a bounded number of times.
 
     Raises `DatabaseUnavailable` when it still can't: the caller waits, as for any other outage.
     """
     try:
-        result: T = _retrying(_once, work)
+        result: T = _retrying(_once, work, through)
     except _AGAIN as error:
         raise DatabaseUnavailable(f"gave up after {TRIES} tries: {_said(error)}") from error
     return result
 
 
-def _once(work: Callable[[Connection], T]) -> T:
-    with transaction() as connection:
+def _once(work: Callable[[Connection], T], through: Callable[[], Engine]) -> T:
+    with transaction(through) as connection:
         return work(connection)
 
 
@@ -157,9 +168,9 @@ def _is_rolled_back(connection: Connection) -> bool:
     return not connection.closed
 
 
-def _drop_connections() -> None:
+def _drop_connections(through: Callable[[], Engine]) -> None:
     """A server that went away leaves broken connections behind: start from none."""
-    engine().dispose()
+    through().dispose()
 
 
 def _said(error: BaseException) -> str:

@@ -9,7 +9,10 @@ from uuid import UUID
 
 from msgspec.structs import astuple
 
-from billing.charging import Debit, Standing
+from billing.charging import Debit, Place
+from billing.grants import Change, Standing
+from billing.money import written
+from db import grants as grant_rows
 from db.arrays import BigintArray, MomentArray, TextArray, bigints, moments, numerics, texts
 from db.session import Connection, Stale
 
@@ -23,8 +26,10 @@ class WalletRow(NamedTuple):
     currency: str
     balance: Decimal
     reserved: Decimal
+    debt: Decimal
     last_seq: int
-    account_revision: int
+    open_grants: str
+    """As `db.grants.opened` reads them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class UsageEntries:
 
 
 class Entry(NamedTuple):
-    """One ledger entry of any kind."""
+    """One ledger entry of any kind but usage."""
 
     tenant_id: str
     wallet_id: int
@@ -59,14 +64,29 @@ class Entry(NamedTuple):
     idempotency_key: str | None
     occurred_at: datetime
     recorded_at: datetime
+    change: Change
+    period_start: datetime
 
 
-_WALLET_COLUMNS = (
-    "w.tenant_id, w.wallet_id, w.customer_id, w.currency, w.balance, w.reserved, w.last_seq, w.account_revision"
-)
+class KeyedEntry(NamedTuple):
+    """An entry that was written under a caller's key, with the grant it gave; older ones gave none."""
+
+    amount: Decimal
+    balance_after: Decimal
+    contra: str
+    reason: str | None
+    customer_id: str
+    currency: str
+    valid_from: datetime | None
+    expires_at: datetime | None
+    priority: int | None
+
+
+_WALLET_COLUMNS = """w.tenant_id, w.wallet_id, w.customer_id, w.currency, w.balance, w.reserved, w.debt, w.last_seq,
+    w.open_grants"""
 
 _LOCK = """
-SELECT w.balance, w.last_seq, w.account_revision
+SELECT w.balance, w.last_seq, w.account_revision, w.debt, w.open_grants
 FROM unnest(%b::text[], %b::bigint[]) AS asked(tenant_id, wallet_id)
 JOIN wallets w ON w.tenant_id = asked.tenant_id AND w.wallet_id = asked.wallet_id
 ORDER BY w.tenant_id, w.wallet_id
@@ -80,51 +100,86 @@ ORDER BY w.tenant_id, w.wallet_id
 FOR NO KEY UPDATE
 """  # noqa: S608 - column names of ours, no input
 
+_LOCK_OF_CUSTOMERS = f"""
+SELECT {_WALLET_COLUMNS} FROM wallets w
+JOIN unnest(%b::text[], %b::text[]) AS asked(tenant_id, customer_id)
+    ON w.tenant_id = asked.tenant_id AND w.customer_id = asked.customer_id
+ORDER BY w.tenant_id, w.wallet_id
+FOR NO KEY UPDATE OF w
+"""  # noqa: S608 - column names of ours, no input
+
 _USAGE_ENTRIES = """
 INSERT INTO ledger_entries (
-    tenant_id, wallet_id, amount, event_key, occurred_at, seq, balance_after, kind, contra, recorded_at)
+    tenant_id, wallet_id, amount, event_key, occurred_at, seq, balance_after, grant_id, kind, contra, recorded_at)
 SELECT e.tenant_id, e.wallet_id, -e.cost::numeric, e.event_key, e.occurred_at, e.seq, e.balance_after::numeric,
-    'usage', 'revenue:usage', %b
-FROM unnest(%b::text[], %b::bigint[], %b::text[], %b::text[], %b::timestamptz[], %b::bigint[], %b::text[])
-    AS e(tenant_id, wallet_id, cost, event_key, occurred_at, seq, balance_after)
+    e.grant_id::uuid, 'usage', 'revenue:usage', %b
+FROM unnest(%b::text[], %b::bigint[], %b::text[], %b::text[], %b::timestamptz[], %b::bigint[], %b::text[], %b::text[])
+    AS e(tenant_id, wallet_id, cost, event_key, occurred_at, seq, balance_after, grant_id)
+"""
+
+#: The same for a transaction in which an event took from several: an array of NULLs is not free for the server.
+_USAGE_ENTRIES_IN_PARTS = """
+INSERT INTO ledger_entries (
+    tenant_id, wallet_id, amount, event_key, occurred_at, seq, balance_after, grant_id, parts, kind, contra,
+    recorded_at)
+SELECT e.tenant_id, e.wallet_id, -e.cost::numeric, e.event_key, e.occurred_at, e.seq, e.balance_after::numeric,
+    e.grant_id::uuid, e.parts::jsonb, 'usage', 'revenue:usage', %b
+FROM unnest(%b::text[], %b::bigint[], %b::text[], %b::text[], %b::timestamptz[], %b::bigint[], %b::text[], %b::text[],
+    %b::text[]) AS e(tenant_id, wallet_id, cost, event_key, occurred_at, seq, balance_after, grant_id, parts)
 """
 
 _SPEND = """
 UPDATE wallets w
-SET balance = w.balance - s.spent::numeric, used_total = w.used_total + s.spent::numeric, last_seq = s.last_seq
-FROM unnest(%b::text[], %b::bigint[], %b::bigint[], %b::text[]) AS s(tenant_id, wallet_id, last_seq, spent)
+SET balance = w.balance - s.spent::numeric, used_total = w.used_total + s.spent::numeric, last_seq = s.last_seq,
+    debt = s.debt::numeric, open_grants = s.open_grants
+FROM unnest(%b::text[], %b::bigint[], %b::bigint[], %b::text[], %b::text[], %b::text[])
+    AS s(tenant_id, wallet_id, last_seq, spent, debt, open_grants)
 WHERE w.tenant_id = s.tenant_id AND w.wallet_id = s.wallet_id
 """
 
-_ENTRY = """
+_ENTRIES = """
 INSERT INTO ledger_entries (
     tenant_id, wallet_id, seq, amount, balance_after, kind, contra, reason, event_key, payment_id,
-    idempotency_key, occurred_at, recorded_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    idempotency_key, occurred_at, recorded_at, grant_id, parts, period_start)
+SELECT tenant_id, wallet_id, seq, amount, balance_after, kind, contra, reason, event_key, payment_id,
+    idempotency_key, occurred_at, recorded_at, grant_id, parts::jsonb, period_start
+FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::numeric[], %s::numeric[], %s::text[], %s::text[], %s::text[],
+    %s::text[], %s::uuid[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::uuid[], %s::text[])
+    AS e(tenant_id, wallet_id, seq, amount, balance_after, kind, contra, reason, event_key, payment_id,
+        idempotency_key, occurred_at, recorded_at, period_start, grant_id, parts)
 ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 """
 
-_RECEIVE = """
-UPDATE wallets
-SET balance = balance + %(amount)s, received_total = received_total + %(amount)s, last_seq = %(seq)s
-WHERE tenant_id = %(tenant_id)s AND wallet_id = %(wallet_id)s
+_SETTLE = """
+UPDATE wallets w
+SET balance = s.balance, last_seq = s.last_seq, debt = s.debt, used_total = w.used_total + s.spent,
+    received_total = w.received_total + s.received, open_grants = s.open_grants
+FROM unnest(%s::text[], %s::bigint[], %s::numeric[], %s::bigint[], %s::numeric[], %s::numeric[], %s::numeric[],
+    %s::text[]) AS s(tenant_id, wallet_id, balance, last_seq, debt, spent, received, open_grants)
+WHERE w.tenant_id = s.tenant_id AND w.wallet_id = s.wallet_id
 """
 
 _ENTRY_BY_KEY = """
-SELECT e.amount, e.balance_after, e.contra, e.reason, w.customer_id, w.currency
-FROM ledger_entries e JOIN wallets w ON w.tenant_id = e.tenant_id AND w.wallet_id = e.wallet_id
+SELECT e.amount, e.balance_after, e.contra, e.reason, w.customer_id, w.currency, g.valid_from, g.expires_at, g.priority
+FROM ledger_entries e
+JOIN wallets w ON w.tenant_id = e.tenant_id AND w.wallet_id = e.wallet_id
+LEFT JOIN credit_grants g ON g.tenant_id = e.tenant_id AND g.grant_id = e.grant_id
 WHERE e.tenant_id = %s AND e.idempotency_key = %s
 """
 
 
-def lock(connection: Connection, wallet_keys: Sequence[tuple[str, int]]) -> list[tuple[Decimal, int, int]]:
-    """Lock these (tenant, wallet) FOR NO KEY UPDATE: (balance, last seq, revision of the account) of each.
+Locked = tuple[Decimal, int, int, Decimal, str]
+"""balance, last seq, revision of the account, debt, open grants as they are kept"""
+
+
+def lock(connection: Connection, wallet_keys: Sequence[tuple[str, int]]) -> list[Locked]:
+    """Lock these (tenant, wallet) FOR NO KEY UPDATE: how each stands.
 
     The keys are in the order of the primary key, and so are the answers; a wallet is never removed.
     """
     tenant_ids, wallet_ids = zip(*wallet_keys, strict=True)
     rows = connection.execute(_LOCK, (texts(tenant_ids), bigints(wallet_ids)), binary=True)
-    return cast("list[tuple[Decimal, int, int]]", rows.fetchall())
+    return cast("list[Locked]", rows.fetchall())
 
 
 def lock_of_customer(connection: Connection, tenant_id: str, customer_id: str) -> list[WalletRow]:
@@ -133,41 +188,79 @@ def lock_of_customer(connection: Connection, tenant_id: str, customer_id: str) -
     return [WalletRow._make(cast("Any", row)) for row in rows.fetchall()]
 
 
+def lock_of_customers(connection: Connection, customers: Sequence[tuple[str, str]]) -> list[WalletRow]:
+    """All wallets of these (tenant, customer), locked in order."""
+    tenant_ids, customer_ids = zip(*customers, strict=True)
+    rows = connection.execute(_LOCK_OF_CUSTOMERS, (texts(tenant_ids), texts(customer_ids)), binary=True)
+    return [WalletRow._make(cast("Any", row)) for row in rows.fetchall()]
+
+
 def debit_usage(
     connection: Connection,
     entries: UsageEntries,
-    places: Sequence[tuple[int, Decimal]],
+    places: Sequence[Place],
     standing: Mapping[tuple[str, int], Standing],
     now: datetime,
 ) -> None:
-    """Write the entries of usage, each at its place (seq, balance after), and the wallets as they stand after.
+    """Write the entries of usage, each at its place, and wallets with their grants as they stand after.
 
     The caller holds the wallets' locks.
     """
-    seqs, balances = zip(*places, strict=True)
+    seqs, balances, changes = zip(*places, strict=True)
     known = (entries.tenant_ids, entries.wallet_ids, entries.costs, entries.event_keys, entries.occurred_at)
-    connection.execute(_USAGE_ENTRIES, (now, *known, bigints(seqs), numerics(balances)))
-    changed = [(*key, wallet.last_seq, wallet.spent) for key, wallet in standing.items() if wallet.spent]
-    tenant_ids, wallet_ids, last_seqs, spent = zip(*changed, strict=True)
-    connection.execute(_SPEND, (texts(tenant_ids), bigints(wallet_ids), bigints(last_seqs), numerics(spent)))
+    written_at = (now, *known, bigints(seqs), numerics(balances), texts([change.grant_id for change in changes]))
+    parts = [None if change.parts is None else parts_as_json(change.parts) for change in changes]
+    if any(parts):
+        connection.execute(_USAGE_ENTRIES_IN_PARTS, (*written_at, texts(parts)))
+    else:
+        connection.execute(_USAGE_ENTRIES, written_at)
+    changed = [
+        (*key, wallet.last_seq, wallet.spent, wallet.debt, grant_rows.as_kept(wallet.grants))
+        for key, wallet in standing.items()
+        if wallet.spent
+    ]
+    tenant_ids, wallet_ids, last_seqs, spent, debts, grants = zip(*changed, strict=True)
+    wallets = (texts(tenant_ids), bigints(wallet_ids), bigints(last_seqs), numerics(spent), numerics(debts))
+    connection.execute(_SPEND, (*wallets, texts(grants)))
+    ended = [(key[0], g.grant_id) for key, wallet in standing.items() for g in wallet.grants if not g.remaining]
+    if ended:
+        grant_rows.end(connection, ended, now)
 
 
-def receive(connection: Connection, entry: Entry) -> None:
-    """Write one entry that adds value, and the wallet after it. The caller holds the wallet's lock.
+def _as_kept(change: Change) -> tuple[str | None, str | None]:
+    return change.grant_id, None if change.parts is None else parts_as_json(change.parts)
 
-    Raises `Stale` when its idempotency key was used meanwhile, for another wallet.
+
+def parts_as_json(parts: Mapping[str, Decimal]) -> str:
+    """What a movement changed, as it is kept: `{"<grant>": "-1.5", "debt": "0.5"}`."""
+    return "{" + ",".join(f'"{name}":"{written(amount)}"' for name, amount in parts.items()) + "}"
+
+
+def write(connection: Connection, entries: Sequence[Entry], standing: Mapping[tuple[str, int], Standing]) -> None:
+    """Write entries, and the wallets as they stand after them. The caller holds the wallets' locks.
+
+    Raises `Stale` when an idempotency key was used meanwhile, for another wallet.
     """
-    if not connection.execute(_ENTRY, entry).rowcount:
+    columns = [(*entry[:-2], entry.period_start, *_as_kept(entry.change)) for entry in entries]
+    inserted = connection.execute(_ENTRIES, [list(column) for column in zip(*columns, strict=True)])
+    if inserted.rowcount != len(entries):
         raise Stale
-    connection.execute(
-        _RECEIVE,
-        {"amount": entry.amount, "seq": entry.seq, "tenant_id": entry.tenant_id, "wallet_id": entry.wallet_id},
-    )
+    wallets = [
+        (
+            *key,
+            wallet.balance,
+            wallet.last_seq,
+            wallet.debt,
+            wallet.spent,
+            wallet.received,
+            grant_rows.as_kept(wallet.grants),
+        )
+        for key, wallet in sorted(standing.items())
+    ]
+    connection.execute(_SETTLE, [list(column) for column in zip(*wallets, strict=True)])
 
 
-def entry_by_idempotency_key(
-    connection: Connection, tenant_id: str, idempotency_key: str
-) -> tuple[Decimal, Decimal, str, str | None, str, str] | None:
-    """(amount, balance after, contra, reason, customer, currency) written under a caller's key, or None."""
+def entry_by_idempotency_key(connection: Connection, tenant_id: str, idempotency_key: str) -> KeyedEntry | None:
+    """What was written under a caller's key, or None."""
     row = connection.execute(_ENTRY_BY_KEY, (tenant_id, idempotency_key)).fetchone()
-    return cast("tuple[Decimal, Decimal, str, str | None, str, str] | None", row)
+    return KeyedEntry._make(cast("Any", row)) if row else None

@@ -35,12 +35,15 @@ class GatewayUnavailable(Unavailable):
     `reason` is one of `connection`, `rate_limited`, `in_progress` (the same key is being executed, or the
     object is locked) and `server_error`. `may_have_executed` is False only if no try of this call can have
     reached execution; otherwise the outcome is unknown: retrieve, or repeat with the same key.
+    `is_replay`: Stripe keeps this failure as the key's answer, and will give no other; what the call has done,
+    it has done.
     """
 
-    def __init__(self, detail: str, *, reason: str, may_have_executed: bool) -> None:
+    def __init__(self, detail: str, *, reason: str, may_have_executed: bool, is_replay: bool = False) -> None:
         self.reason = reason
         self.may_have_executed = may_have_executed
-        super().__init__(detail, reason=reason, may_have_executed=may_have_executed)
+        self.is_replay = is_replay
+        super().__init__(detail, reason=reason, may_have_executed=may_have_executed, is_replay=is_replay)
 
 
 class GatewayMisconfigured(Unavailable):

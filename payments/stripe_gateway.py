@@ -326,7 +326,18 @@ def our_error(error: stripe.StripeError, *, may_have_executed: bool) -> Exceptio
             reason = "in_progress" if code == "lock_timeout" else "rate_limited"
         case _:
             reason = "in_progress" if error.http_status == 409 else "server_error"
-    return GatewayUnavailable(f"Stripe gave no outcome: {said}", reason=reason, may_have_executed=may_have_executed)
+    return GatewayUnavailable(
+        f"Stripe gave no outcome: {said}",
+        reason=reason,
+        may_have_executed=may_have_executed,
+        is_replay=_is_replay(error),
+    )
+
+
+def _is_replay(error: stripe.StripeError) -> bool:
+    """Whether this is the kept answer of an earlier call; docs.stripe.com/api/idempotent_requests: 500s are kept."""
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    return headers.get("idempotent-replayed") == "true"
 
 
 def _keyed(idempotency_key: str | None) -> stripe.RequestOptions:

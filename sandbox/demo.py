@@ -17,6 +17,8 @@ import redis
 from billing.errors import CentavoError
 from billing.money import written
 from billing.periods import calendar_month
+from config import clock
+from config.settings import settings
 from sandbox import demo_plan as plan
 from sandbox.demo_emitter import Job, write_job, write_trace
 from sandbox.processes import ManagedProcess
@@ -28,7 +30,7 @@ from services.catalogue_files import read_plans, read_prices
 from services.credits import Grant, grant
 from services.gateways import gateway
 from services.reports import CustomerSummary, Progress
-from tasks.queues import depths
+from tasks.queues import depths, of_usage
 
 POLL_SECONDS = 0.1
 #: Nothing has moved for so long: something is broken, and waiting on would only hide it.
@@ -122,6 +124,7 @@ def run(stack: Stack, rows: Sequence[TraceRow], options: Options, watch: Watch) 
     stack.start_workers()
     watch.on_step(f"tenant, plans, prices, {options.customers:,} customers and their cards")
     before = _set_the_scene(options.customers)
+    _watch_until_month_has_begun(stack)
 
     watch.on_step(f"{len(rows):,} events through {options.producers} producers, and their payments")
     with _producers(stack, rows, options) as producers:
@@ -215,6 +218,11 @@ def _result(process: ManagedProcess) -> dict[str, Any]:
     return result
 
 
+def _watch_until_month_has_begun(stack: Stack) -> None:
+    """Wait until the fees are owed; so they fall due before any tier, and are collected first."""
+    next(progress for progress in _observed(stack, Watch()) if not progress.periods_unopened)
+
+
 def _watch_until_charged(
     stack: Stack, events: int, producers: Sequence[ManagedProcess], watch: Watch
 ) -> tuple[list[dict[str, Any]], float]:
@@ -233,11 +241,14 @@ def _watch_until_charged(
 
 
 def _watch_until_quiet(stack: Stack, watch: Watch) -> None:
-    """Wait until nothing is sent or worked on any more, second sendings included, and no payment is due."""
+    """Wait until nothing is sent or worked on any more, second sendings included, and no payment is due or will be."""
     quiet = 0
     with redis.Redis.from_url(stack.addresses.broker_url) as broker:
         for progress in _observed(stack, watch):
-            is_quiet = not (progress.payments_waiting or depths()["usage"] or broker.hlen(UNACKNOWLEDGED))
+            is_due = progress.payments_waiting or progress.periods_unopened
+            lengths = depths()
+            waiting = sum(lengths[queue] for queue in of_usage(settings()))
+            is_quiet = not (is_due or waiting or broker.hlen(UNACKNOWLEDGED))
             # Twice, because between the queue and the list of what is worked on, a message is in neither.
             quiet = quiet + 1 if is_quiet else 0
             if quiet == 2:
@@ -248,7 +259,7 @@ def _observed(stack: Stack, watch: Watch) -> Iterator[Progress]:
     """Look, again and again; gives up when a part of the stack has ended, or nothing has moved for a minute."""
     last, since = None, time.monotonic()
     while True:
-        progress = reports.progress()
+        progress = reports.progress(clock.now())
         watch.on_progress(progress)
         yield progress
         if ended := stack.ended():

@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from centavo import Producer, UsageEvent
+from config.settings import settings
 from sandbox.demo_plan import event_of
 from sandbox.trace import TraceRow
 
@@ -45,7 +46,8 @@ def emit(job: Job) -> dict[str, float]:
     began_at = time.time()
     later: list[UsageEvent] = []
     emitted = 0
-    with Producer(job.broker_url, block_seconds=BLOCK_SECONDS) as producer:
+    shards = settings().usage_shards
+    with Producer(job.broker_url, block_seconds=BLOCK_SECONDS, shards=shards) as producer:
         for event in _events(job):
             producer.emit(event)
             emitted += 1

@@ -21,7 +21,11 @@ FIRST_CREDIT_USD = Decimal(1000)
 GOOD_CARD, DECLINING_CARD = "pm_card_visa", "pm_card_chargeCustomerFail"
 DECLINED_CUSTOMER = 2
 INCLUDED_TOKENS = TIER_TOKENS = 8_000_000
-TIER_FEE_MINOR = 10_000
+FEE_MINOR, TIER_FEE_MINOR = 40_000, 10_000
+#: After so many payments that were declined, what else a customer owes is not tried.
+DECLINES_IN_A_ROW = 2
+#: So many payments of a customer begin by themselves in a day.
+PAYMENTS_A_DAY = 20
 
 
 @dataclass(slots=True)
@@ -93,8 +97,20 @@ def expectations(rows: Sequence[TraceRow], customers: int) -> dict[str, Expected
 
 
 def expected_payments(customer_id: str, expected: Expected) -> dict[tuple[str, str], tuple[int, int]]:
-    """A customer's payments by (kind, state): how many, and what they come to in minor units."""
-    if not expected.tiers:
+    """A customer's payments by (kind, state): how many, and what they come to in minor units. The fee comes first."""
+    if expected.plan != TIER_PLAN:
         return {}
-    state = "retry_scheduled" if card_of(number_of(customer_id)) == DECLINING_CARD else "succeeded"
-    return {("tier", state): (expected.tiers, expected.tiers * TIER_FEE_MINOR)}
+    payments: dict[tuple[str, str], tuple[int, int]] = {}
+    owed = [("subscription", FEE_MINOR), *[("tier", TIER_FEE_MINOR)] * expected.tiers]
+    for place, (kind, amount_minor) in enumerate(owed):
+        state = _state(place, card_of(number_of(customer_id)))
+        number, total = payments.get((kind, state), (0, 0))
+        payments[kind, state] = (number + 1, total + amount_minor)
+    return payments
+
+
+def _state(place: int, card: str) -> str:
+    """What becomes of a customer's payment, by its place among all that they owe."""
+    if card == DECLINING_CARD:
+        return "retry_scheduled" if place < DECLINES_IN_A_ROW else "due"
+    return "succeeded" if place < PAYMENTS_A_DAY else "awaiting_approval"

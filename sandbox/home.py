@@ -8,6 +8,8 @@
       "started_at": "2026-11-20T15:00:00+00:00"
     }
 
+``clock.json`` says how far its clock is moved, also when the stack is up again: see ``config.clock``.
+
 ``lock`` holds the number of the process that runs the stack, and is locked for as long as that process lives.
 """
 
@@ -21,6 +23,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from config.settings import CLOCK_FILE
 from sandbox.process_tree import ProcessIdentity
 
 DEFAULT_PATH = Path(".centavo")
@@ -61,6 +64,10 @@ class SandboxHome:
     @property
     def state_file(self) -> Path:
         return self.path / "state.json"
+
+    @property
+    def clock_file(self) -> Path:
+        return self.path / CLOCK_FILE
 
     @property
     def lock_file(self) -> Path:

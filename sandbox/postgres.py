@@ -157,6 +157,11 @@ class PostgresServer:
         self.stop(mode)
         self.start()
 
+    def take_address_of(self, other: "PostgresServer") -> None:
+        """From the next start on, answer where another server did, which must have stopped by then."""
+        self._socket_dir = other._socket_dir  # noqa: SLF001 - a server of the same kind
+        self._socket_dir_removal = None
+
     def leave_running(self) -> None:
         """The server stays when we end; ``process.identity`` is what somebody will need to end it."""
         self.process.leave_running()

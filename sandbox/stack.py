@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from config.settings import SANDBOX_STRIPE_KEY, process_environment
+from config import clock
+from config.settings import CLOCK_FILE, SANDBOX_STRIPE_KEY, process_environment
 from db.migrate import migrate
+from sandbox.clocks import move_double
 from sandbox.home import SandboxHome, StackState
 from sandbox.postgres import PostgresServer
 from sandbox.process_tree import ProcessIdentity
@@ -24,11 +26,15 @@ READY_SECONDS_MAX = 60
 #: A worker that has nothing to wait for ends within this; what it had not finished comes back.
 STOP_SECONDS_MAX = 20
 
+#: Whoever moves the clock of a sandbox looks on: the month is to turn while they do.
+MONTH_SECONDS = 1.0
+
 #: The name of the process that runs a stack in the foreground, among those of its stack.
 RUNNER = "centavo up"
 _END_SECONDS_MAX = 2 * STOP_SECONDS_MAX
 #: PostgreSQL takes SIGTERM for "when the last client has gone".
 _END_SIGNALS = {"postgres": signal.SIGINT}
+_DURABLE: Mapping[bool, Mapping[str, str]] = {True: {}, False: {"synchronous_commit": "off"}}
 
 Progress = Callable[[str], None]
 
@@ -46,11 +52,13 @@ class Addresses:
         return {
             "environment": "sandbox",
             "home": home,
+            "clock_file": home / CLOCK_FILE,
             "database_url": self.database_url,
             "broker_url": self.broker_url,
             "stripe_api_base": self.stripe_api_base,
             "stripe_secret_key": SANDBOX_STRIPE_KEY,
             "health_dir": home,
+            "month_seconds": MONTH_SECONDS,
         }
 
     def as_environment(self, home: Path, **more: str) -> dict[str, str]:
@@ -76,13 +84,19 @@ class Stack:
         servers = {"postgres": self.postgres.process, "valkey": self.valkey.process, "stripe-double": self.double}
         return servers | {worker.name: worker for worker in self.workers}
 
-    def start_workers(self, usage_children: int = 2, **environment: str) -> None:
-        """Start a worker for usage, one for payments, and beat; returns when all are ready."""
+    def start_workers(
+        self, usage_children: int = 2, payments_children: int = 1, *, with_beat: bool = True, **environment: str
+    ) -> None:
+        """Start a worker for usage, one for payments, and beat; returns when all are ready.
+
+        Without beat, whoever runs the stack says the ticks.
+        """
         env = self.addresses.as_environment(self.home.path, **environment)
-        queues = {"usage-worker": ("usage", usage_children), "payments-worker": ("payments,ticks", 1)}
+        queues = {"usage-worker": ("usage", usage_children), "payments-worker": ("payments,ticks", payments_children)}
         for name, (queue, children) in queues.items():
             self.workers.append(start_worker(name, queue, children, env, self.home.path))
-        self.workers.append(start_beat(env, self.home.path))
+        if with_beat:
+            self.workers.append(start_beat(env, self.home.path))
         for worker in self.workers:
             worker.wait_ready(lambda worker=worker: is_ready(worker), READY_SECONDS_MAX)  # type: ignore[misc]
 
@@ -121,23 +135,27 @@ class Stack:
 
 @contextmanager
 def running_stack(
-    home: SandboxHome, on_progress: Progress = lambda _: None, *, is_fresh: bool = False
+    home: SandboxHome, on_progress: Progress = lambda _: None, *, is_fresh: bool = False, is_durable: bool = True
 ) -> Iterator[Stack]:
     """Boot the servers in a home of their own and migrate; everything ends with the context, unless left running.
 
-    `is_fresh` forgets what an earlier stack left in the home.
+    `is_fresh` forgets what an earlier stack left in the home. Otherwise its clock goes on where it stood, as its data
+    do, and the Stripe double, which has no memory, is moved there. One that is not durable may forget its last moments
+    when the machine fails; it does not wait for the disk.
     """
     with home.lock(), ExitStack() as ending:
         if is_fresh:
             _forget_data(home)
+        offset = clock.offset_in(home.clock_file)
         ending.callback(home.clear)
         on_progress("PostgreSQL")
-        postgres = ending.enter_context(PostgresServer(home.path / "postgres"))
+        postgres = ending.enter_context(PostgresServer(home.path / "postgres", settings=_DURABLE[is_durable]))
         on_progress("Valkey")
         valkey = ending.enter_context(ValkeyServer(home.path / "valkey"))
         on_progress("the Stripe double")
         double, api_base = start_double(home.path)
         ending.callback(double.stop)
+        move_double(api_base, offset)
         addresses = Addresses(postgres.uri("postgres"), valkey.url, api_base)
         on_progress("the schema")
         migrate(addresses.database_url)
@@ -165,6 +183,7 @@ def end_stack(home: SandboxHome, on_ended: Progress = lambda _: None) -> bool:
 def _forget_data(home: SandboxHome) -> None:
     PostgresServer(home.path / "postgres").destroy()
     shutil.rmtree(home.path / "valkey", ignore_errors=True)
+    home.clock_file.unlink(missing_ok=True)
     for log in home.path.glob("*.log"):
         log.unlink()
 

@@ -13,13 +13,23 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from billing.dunning import DEFAULT_DAYS, DEFAULT_HOUR
 from billing.errors import CatalogueMalformed
 from billing.money import ZERO
-from billing.plans import Plan
+from billing.plans import (
+    DEFAULT_GRACE_HOURS,
+    GRACE_HOURS_MAX,
+    GRACE_HOURS_MIN,
+    Anchor,
+    LateEvents,
+    Plan,
+    Proration,
+    UnowedTiers,
+)
 from billing.prices import LadderSpan, Rung
 from db.prices import NewPrice
 
 M = TypeVar("M", bound=BaseModel)
 
 _Amount = Annotated[Decimal, Field(ge=0, max_digits=24, decimal_places=18, allow_inf_nan=False)]
+_Credits = Annotated[Decimal, Field(ge=0, max_digits=24, decimal_places=12, allow_inf_nan=False)]
 _Quantity = Annotated[Decimal, Field(gt=0, max_digits=30, decimal_places=12, allow_inf_nan=False)]
 _Name = Annotated[str, Field(min_length=1, max_length=128)]
 _Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$|^CREDIT$")]
@@ -68,6 +78,15 @@ class _Plan(_Strict):
     dunning_days: tuple[int, ...] = DEFAULT_DAYS
     dunning_hour: int = DEFAULT_HOUR
     open_tiers_max: int = Field(default=5, ge=1)
+    free_credits: _Credits | None = ZERO
+    free_credits_currency: _Currency = "CREDIT"
+    anchor: Anchor = Anchor.CALENDAR
+    proration: Proration = Proration.NONE
+    late_events: LateEvents = LateEvents.CURRENT
+    grace_hours: int = Field(default=DEFAULT_GRACE_HOURS, ge=GRACE_HOURS_MIN, le=GRACE_HOURS_MAX)
+    unowed_tiers: UnowedTiers = UnowedTiers.REFUND
+    day_payments_max: int | None = Field(default=None, ge=1)
+    day_minor_max: int | None = Field(default=None, ge=1)
 
 
 class _PlanCatalogue(_Strict):

@@ -56,10 +56,14 @@ CARD_PARAM = "payment_method"
 
 
 class Looked(NamedTuple):
-    """An intent after an attempt, and whether that is the answer to the attempt's own confirm."""
+    """An intent after an attempt, and whether that is the answer to the attempt's own confirm.
+
+    `is_spent`: the attempt's key will never give another answer than the failure that it gave.
+    """
 
     intent: IntentSnapshot
     is_answer: bool
+    is_spent: bool = False
 
 
 def claim_due(now: datetime) -> list[tuple[str, UUID]]:
@@ -147,8 +151,8 @@ def _collect(tenant_id: str, payment_id: UUID, gateway: PaymentGateway, now: dat
     answered = attempt.attempt if attempt is not None and looked.is_answer else None
     source = "answer" if looked.is_answer else "reconciler"
     state = believe(tenant_id, payment_id, looked.intent, now, source=source, answered_attempt=answered)
-    if state is PaymentState.UNKNOWN and attempt is not None and _is_forgotten(attempt, now):
-        state = in_transaction(lambda c: _abandon(c, tenant_id, payment_id, looked.intent, now))
+    if state is PaymentState.UNKNOWN and attempt is not None and (looked.is_spent or _is_forgotten(attempt, now)):
+        return in_transaction(partial(_abandon, tenant_id, payment_id, attempt.attempt, looked, now))
     return state
 
 
@@ -185,13 +189,19 @@ def _recover(intent_id: str, attempt: AttemptRow, gateway: PaymentGateway, now: 
     """An attempt left open by a crash or a silence is looked up first.
 
     Only if Stripe never executed it is it sent again, with the same key and the same parameters, and only while
-    Stripe is sure to remember the key.
+    Stripe is sure to remember the key. Where that brings back a failure that Stripe keeps under the key, a second
+    look shows what came of it; if nothing did, nothing ever will.
     """
     intent = gateway.retrieve_intent(intent_id)
     waits_for_us = intent.status in {"requires_payment_method", "requires_confirmation"}
     is_open = waits_for_us and intent.latest_charge_id == attempt.charge_before
     if is_open and may_send and not _is_forgotten(attempt, now):
-        return _confirm(intent_id, attempt, gateway)
+        try:
+            return _confirm(intent_id, attempt, gateway)
+        except GatewayUnavailable as error:
+            if not error.is_replay:
+                raise
+            return Looked(gateway.retrieve_intent(intent_id), is_answer=False, is_spent=True)
     return Looked(intent, is_answer=False)
 
 
@@ -271,17 +281,23 @@ def _note_unknown(
 
 
 def _abandon(
-    connection: Connection, tenant_id: str, payment_id: UUID, intent: IntentSnapshot, now: datetime
+    tenant_id: str, payment_id: UUID, worked: int, looked: Looked, now: datetime, connection: Connection
 ) -> PaymentState | None:
-    """A day later Stripe still knows nothing of an attempt: it was never made. The next one is, with a key of its own.
+    """An attempt that did nothing, and whose key can do nothing any more. The next one has a key of its own.
 
-    It counts for nothing: only declines use up the schedule.
+    It counts for nothing: only declines use up the schedule. Two attempts can't both collect: an intent succeeds
+    once. `worked` is the attempt that was looked at.
     """
     payment, attempt = _locked(connection, tenant_id, payment_id)
-    if payment is None or attempt is None or payment.state != PaymentState.UNKNOWN or not _is_forgotten(attempt, now):
+    if payment is None or attempt is None or payment.state != PaymentState.UNKNOWN or attempt.attempt != worked:
         return PaymentState(payment.state) if payment else None
-    finish(connection, payment, attempt, AttemptState.ABANDONED, intent, now)
-    move = Move(PaymentState.RETRY_SCHEDULED, "Stripe never had this attempt; its key is too old to be sent", now)
+    finish(connection, payment, attempt, AttemptState.ABANDONED, looked.intent, now)
+    spent, old = (
+        "Stripe answers its key with a failure for good",
+        "Stripe never had it, and its key is too old to be sent",
+    )
+    why = f"attempt {worked} did nothing: {spent if looked.is_spent else old}"
+    move = Move(PaymentState.RETRY_SCHEDULED, why, now)
     rows.settle(connection, payment, move, now, source="reconciler")
     return PaymentState.RETRY_SCHEDULED
 

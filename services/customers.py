@@ -7,10 +7,15 @@ from datetime import datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from billing.errors import AlreadyExists, PlanNotFound, Rejected
+from billing.periods import Calendar, Period
+from billing.subscriptions import anchor_day
 from config.logging import logger
 from db import customers as rows
+from db import months as month_rows
 from db.customers import CustomerRow
+from db.months import Due
 from db.session import Connection, in_transaction
+from services import periods
 
 log = logger(__name__)
 
@@ -35,7 +40,7 @@ def create_customers(wanted: Sequence[NewCustomer], now: datetime) -> int:
     another zone).
     """
     for one in wanted:
-        _check_zone(one.time_zone)
+        check_zone(one.time_zone)
         _check_currencies(one.currencies)
 
     def work(connection: Connection) -> int:
@@ -50,7 +55,9 @@ def _create(connection: Connection, wanted: NewCustomer, now: datetime) -> bool:
     plan = rows.newest_plan(connection, wanted.tenant_id, wanted.plan_id)
     if plan is None:
         raise PlanNotFound(tenant_id=wanted.tenant_id, plan_id=wanted.plan_id)
-    row = CustomerRow(wanted.tenant_id, wanted.customer_id, plan.plan_id, plan.version, wanted.time_zone, None, None)
+    day = anchor_day(plan, now, wanted.time_zone)
+    identity = (wanted.tenant_id, wanted.customer_id)
+    row = CustomerRow(*identity, plan.plan_id, plan.version, wanted.time_zone, None, None, day)
     is_new = rows.add_customer(connection, row, now)
     if not is_new:
         known = rows.find_customer(connection, wanted.tenant_id, wanted.customer_id)
@@ -58,10 +65,17 @@ def _create(connection: Connection, wanted: NewCustomer, now: datetime) -> bool:
             raise AlreadyExists(customer_id=wanted.customer_id, plan=known.plan_id, time_zone=known.time_zone)
     for currency in wanted.currencies or (plan.payment_currency,):
         rows.add_wallet(connection, wanted.tenant_id, wanted.customer_id, currency, now)
+    if is_new:
+        # From now on each period follows the last; what this one owes, the month's tick finds.
+        calendar = Calendar(wanted.time_zone, day)
+        first = Period(*calendar.month_around(now), plan.plan_id, plan.version, time_zone=wanted.time_zone)
+        periods.begin(connection, [(identity, first)])
+        month_rows.set_due(connection, [Due(*identity, first.ends_at)])
     return is_new
 
 
-def _check_zone(name: str) -> None:
+def check_zone(name: str) -> None:
+    """Raises `Rejected` for what is no time zone."""
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:

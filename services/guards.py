@@ -51,8 +51,12 @@ def above_a_cap(connection: Connection, payment: PaymentRow, now: datetime) -> s
     A cap that is broken counts as well: whoever asks rolls back, or lets the payment await approval.
     """
     chosen = settings()
+    of_day = (
+        payment.day_payments_max or chosen.customer_day_payments_max,
+        payment.day_minor_max or chosen.customer_day_minor_max,
+    )
     windows = (
-        (payment.customer_id, _day(now), chosen.customer_day_payments_max, chosen.customer_day_minor_max, "day"),
+        (payment.customer_id, _day(now), *of_day, "day"),
         (WHOLE_TENANT, _hour(now), chosen.tenant_hour_payments_max, chosen.tenant_hour_minor_max, "hour"),
     )
     for scope, starts_at, payments_max, minor_max, window in windows:

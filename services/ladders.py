@@ -8,19 +8,20 @@ one go on where that stood.
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from decimal import Decimal
 
-from msgspec.structs import replace
-
+from billing import rating
 from billing.charging import Charge
-from billing.money import ZERO
-from billing.prices import cost_of
-from billing.rating import Line, total
+from billing.rating import adds_up
 from db import periods as period_rows
 from db import usage as usage_rows
 from db.periods import Climb
 from db.session import Connection
 from services.preparing import items_as_json
+
+PeriodKey = tuple[str, str, datetime]
+"""tenant, customer, start"""
 
 
 def climb(connection: Connection, charges: Iterable[Charge]) -> bool:
@@ -28,32 +29,22 @@ def climb(connection: Connection, charges: Iterable[Charge]) -> bool:
 
     The caller holds the customers' wallets.
     """
-    climbing = [charge for charge in charges if any(_adds_up(line) for line in charge.rated.lines)]
+    climbing = [charge for charge in charges if any(adds_up(line) for line in charge.rated.lines)]
     if not climbing:
         return False
     added: defaultdict[Climb, Decimal] = defaultdict(Decimal)
     for charge in climbing:
-        for line in filter(_adds_up, charge.rated.lines):
-            added[_climb_of(charge, line)] += line.item.quantity
+        for line in filter(adds_up, charge.rated.lines):
+            assert line.price is not None
+            added[*_period_of(charge), line.price.price_id] += line.item.quantity
     reached = period_rows.climb(connection, dict(sorted(added.items())))
-    before = {key: reached[key] - quantity for key, quantity in added.items()}
+    before: defaultdict[PeriodKey, dict[int, Decimal]] = defaultdict(dict)
+    for key, quantity in added.items():
+        before[key[:3]][key[3]] = reached[key] - quantity
     for charge in climbing:
-        _rate_again(charge, before)
+        charge.rated = rating.climb(charge.rated, before[_period_of(charge)])
     _write(connection, climbing)
     return True
-
-
-def _rate_again(charge: Charge, before: dict[Climb, Decimal]) -> None:
-    lines = []
-    for line in charge.rated.lines:
-        if not _adds_up(line):
-            lines.append(line)
-            continue
-        assert line.price is not None
-        key = _climb_of(charge, line)
-        lines.append(replace(line, cost=cost_of(line.price, line.item.quantity, before[key])))
-        before[key] += line.item.quantity
-    charge.rated = replace(charge.rated, lines=tuple(lines), cost=total(lines))
 
 
 def _write(connection: Connection, climbing: Sequence[Charge]) -> None:
@@ -61,11 +52,6 @@ def _write(connection: Connection, climbing: Sequence[Charge]) -> None:
     usage_rows.set_costs(connection, costs)
 
 
-def _adds_up(line: Line) -> bool:
-    return line.price is not None and line.price.adds_up_over_period and line.item.quantity > ZERO
-
-
-def _climb_of(charge: Charge, line: Line) -> Climb:
-    assert line.price is not None
+def _period_of(charge: Charge) -> PeriodKey:
     tally = charge.tally
-    return tally.tenant_id, tally.customer_id, tally.period.starts_at, line.price.price_id
+    return tally.tenant_id, tally.customer_id, tally.period.starts_at

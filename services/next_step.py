@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import Enum
 from uuid import UUID
 
-from billing.payments import COLLECTABLE, WAITING, HoldReason, PaymentState
+from billing.payments import COLLECTABLE, FREEZES, WAITING, PaymentState
 from db import collecting
 from db import payments as rows
 from db.payments import AttemptRow, Move, PaymentRow
@@ -28,9 +28,6 @@ class Step(Enum):
 
 
 Next = tuple[PaymentRow | None, AttemptRow | None, Step]
-
-#: These hold back whatever was not begun at this very moment.
-FREEZES = {HoldReason.DISPUTED.value, HoldReason.BY_HAND.value}
 
 
 def next_step(connection: Connection, tenant_id: str, payment_id: UUID, now: datetime) -> Next:

@@ -4,16 +4,18 @@ from datetime import datetime
 from decimal import ROUND_DOWN, Decimal
 from uuid import UUID
 
+from billing.grants import Source
 from billing.money import COST_PLACES, ZERO
 from billing.payments import ENDS_WITH_A_CARD, PAID, AlertKind, PaymentState
 from db import collecting
 from db import payments as rows
 from db import refunds as refund_rows
+from db import tiers as tier_rows
 from db import wallets as wallet_rows
 from db.alerts import raise_alert
 from db.payments import Move, PaymentRow
 from db.session import Connection
-from db.wallets import Entry
+from services.ledger import Gift, Told, open_wallets, write
 
 
 def lock_with_wallets(connection: Connection, tenant_id: str, payment_id: UUID) -> PaymentRow | None:
@@ -41,6 +43,9 @@ def settle_paid(
     _move_value(connection, payment, given - payment.credit_given, is_first=is_first, now=now)
     if is_first:
         _release(connection, payment, now)
+    if payment.state == PaymentState.DISPUTED != state and tier_rows.is_unowed(connection, payment):
+        # While the bank had it, it could not be given back.
+        refund_rows.owe_whole(connection, payment, payment.void_reason or "the tier is owed no longer", now)
     return state
 
 
@@ -62,31 +67,26 @@ def _credit_due(payment: PaymentRow, returned_minor: int) -> Decimal:
 
 
 def _move_value(connection: Connection, payment: PaymentRow, amount: Decimal, *, is_first: bool, now: datetime) -> None:
+    """Give the wallet the value of a top-up, or take back of it what went back of its price."""
     if not amount:
         return
-    assert payment.wallet_id is not None
-    wallet = next(
-        one
-        for one in wallet_rows.lock_of_customer(connection, payment.tenant_id, payment.customer_id)
-        if one.wallet_id == payment.wallet_id
-    )
+    identity = (payment.tenant_id, payment.customer_id)
+    # Its grant may have nothing left, and get something back.
+    wallets = open_wallets(connection, [identity], now, with_ended=True)[identity]
+    wallet = next(one for one in wallets if one.row.wallet_id == payment.wallet_id)
     kind = "purchase" if is_first else "refund" if amount < 0 else "reversal"
-    entry = Entry(
-        payment.tenant_id,
-        wallet.wallet_id,
-        wallet.last_seq + 1,
-        amount,
-        wallet.balance + amount,
-        kind,
-        f"stripe:{payment.currency.lower()}",
-        None,
-        None,
-        payment.payment_id,
-        None,
-        now,
-        now,
-    )
-    wallet_rows.receive(connection, entry)
+    told = Told(kind, f"stripe:{payment.currency.lower()}", payment_id=payment.payment_id)
+    # The payment's id is its grant's. One that was bought before grants were kept has none of its own.
+    bought = wallet.grants.get(str(payment.payment_id))
+    if bought is None and amount > 0:
+        wallet.give(Gift(payment.payment_id, amount, Source.PURCHASE, "top_up", payment_id=payment.payment_id), told)
+    elif bought is None:
+        wallet.burn([(-amount, now)], told)
+    elif amount > 0:
+        wallet.give_again(bought, amount, told)
+    else:
+        wallet.take_back(bought, -amount, told)
+    write(connection, wallets)
 
 
 def _release(connection: Connection, payment: PaymentRow, now: datetime) -> None:

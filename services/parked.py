@@ -23,7 +23,7 @@ from services.usage import record
 log = logger(__name__)
 
 #: A person must look first: what is out of bounds, and what would kill the process that replays.
-BY_HAND = frozenset({ParkReason.IMPLAUSIBLE, ParkReason.TOO_OLD, ParkReason.KILLS_WORKER})
+BY_HAND = frozenset({ParkReason.IMPLAUSIBLE, ParkReason.TOO_OLD, ParkReason.PERIOD_CLOSED, ParkReason.KILLS_WORKER})
 #: Replaying these would say the same again.
 FINAL = frozenset({ParkReason.KEY_CONFLICT})
 #: What is kept under these may be an envelope.

@@ -5,13 +5,15 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from billing.charging import Charge, Standing, Tally, count, debit, debits_of
+from billing.charging import Charge, Tally, count, debit, debits_of
+from billing.grants import Standing
 from db import periods as period_rows
 from db import wallets as wallet_rows
-from db.periods import Counts, NewPeriod
+from db.grants import opened
+from db.periods import Counts
 from db.session import Connection, Stale
 from db.wallets import UsageEntries
-from services import accounts, ladders
+from services import accounts, ladders, periods
 from services.tiers import fall_due
 
 
@@ -57,27 +59,23 @@ def post(connection: Connection, charges: Sequence[Charge], now: datetime) -> Po
 def lock_wallets(connection: Connection, charges: Sequence[Charge]) -> dict[tuple[str, int], Standing]:
     """Lock every wallet of the customers who are charged, in order; how they stand.
 
+    Those that may be debited come with their grants: by a price that climbs, also what was rated at nothing.
     Raises `Stale` when what was read of a customer before the lock no longer holds.
     """
     read = {(c.event.tenant_id, wallet_id): revision for c in charges for wallet_id, revision in c.customer_wallets}
     if not read:
         return {}
     keys = sorted(read)
+    debited = {(c.event.tenant_id, c.wallet_id) for c in charges}
+    locked = wallet_rows.lock(connection, keys)
     standing = {}
-    for key, (balance, last_seq, revision) in zip(keys, wallet_rows.lock(connection, keys), strict=True):
+    for key, (balance, last_seq, revision, debt, kept) in zip(keys, locked, strict=True):
         if revision != read[key]:
             accounts.forget((c.event.tenant_id, c.event.customer_id) for c in charges)
             raise Stale
-        standing[key] = Standing(balance, last_seq)
+        standing[key] = Standing(balance, last_seq, debt, opened(kept) if key in debited else [])
     return standing
 
 
 def _begin_periods(connection: Connection, tallies: Iterable[Tally]) -> None:
-    new = [
-        NewPeriod(tally.tenant_id, tally.customer_id, p.starts_at, p.ends_at, p.plan_id, p.plan_version)
-        for tally in tallies
-        if (p := tally.period).is_new
-    ]
-    if new:
-        period_rows.begin(connection, new)
-        accounts.forget((period.tenant_id, period.customer_id) for period in new)
+    periods.begin(connection, [((t.tenant_id, t.customer_id), t.period) for t in tallies if t.period.is_new])

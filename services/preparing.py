@@ -15,7 +15,8 @@ from billing.charging import Charge, Tally
 from billing.events import Event
 from billing.fingerprints import fingerprint
 from billing.money import ZERO, written
-from billing.periods import Period, place
+from billing.periods import Period, place, place_known
+from billing.plans import LateEvents
 from billing.prices import PriceBook
 from billing.rating import Bounds, Line, Parking, ParkReason, Window, rate
 from config import faults
@@ -72,9 +73,13 @@ def prepare(connection: Connection, received: Sequence[Received], now: datetime,
     window = bounds.at(now) if bounds else None
     asked = {(one.event.tenant_id, one.event.customer_id) for one in received}
     known, are_kept = accounts.find(connection, asked, now)
-    prepared = _prepared(connection, received, now, _Rules(known, book, window))
+    try:
+        prepared = _prepared(connection, received, now, _Rules(known, book, window))
+    except accounts.TermsUnread:
+        known, are_kept = accounts.read(connection, asked, now, with_terms=True), False
+        prepared = _prepared(connection, received, now, _Rules(known, book, window))
     if are_kept and any(row.status == "parked" for row in prepared.rows):
-        known = accounts.read(connection, asked, now)
+        known = accounts.read(connection, asked, now, with_terms=True)
         prepared = _prepared(connection, received, now, _Rules(known, book, window))
     return prepared
 
@@ -103,7 +108,7 @@ def _prepared(connection: Connection, received: Sequence[Received], now: datetim
             strangers.append(one)
             continue
         parking = rules.window.implausible(event) if rules.window else None
-        charged = parking or _charge(event, tab, rules.book, now)
+        charged = parking or _charge(event, tab, rules, now)
         if isinstance(charged, Parking):
             _add(prepared, event, parked_row(event, charged, digest))
         else:
@@ -114,12 +119,16 @@ def _prepared(connection: Connection, received: Sequence[Received], now: datetim
     return prepared
 
 
-def _charge(event: Event, tab: Tab, book: PriceBook, now: datetime) -> Charge | Parking:
+def _charge(event: Event, tab: Tab, rules: "_Rules", now: datetime) -> Charge | Parking:
     """An event, rated on the plan of the period that it counts in."""
     account = tab.account
-    period, is_late = place(event.occurred_at, tab.periods, now, account.time_zone, account.plan_key)
+    at = event.occurred_at
+    period, is_late = place_known(at, tab.periods) or place(at, tab.periods, now, account.terms)
     plan = account.plans[period.plan_id, period.plan_version]
-    rated = rate(event, plan, account.wallets, book)
+    if is_late and rules.window and plan.late_events is LateEvents.PARK:
+        came = f"occurred_at {event.occurred_at.isoformat()} lies in a period that is closed"
+        return Parking(ParkReason.PERIOD_CLOSED, came)
+    rated = rate(event, plan, account.wallets, rules.book)
     if isinstance(rated, Parking):
         return rated
     tally = tab.tallies.get(period.starts_at)

@@ -122,22 +122,27 @@ def _allowed(connection: Connection, payment: PaymentRow, amount_minor: int | No
     """The amount to give back. Raises `Rejected` when the payment does not hold it any more."""
     if payment.state not in PAID:
         raise Rejected(f"payment {payment.payment_id} is {payment.state}: nothing was collected; void it instead")
-    asked = rows.asked_minor(connection, payment.tenant_id, payment.payment_id)
-    disputed = payment_rows.disputed_minor(connection, payment.tenant_id, payment.payment_id)
-    left = payment.amount_minor - payment.refunded_minor - asked - disputed
+    left = left_minor(connection, payment)
     amount = left if amount_minor is None else amount_minor
     if amount <= 0 or amount > left:
         said = {
             "of": payment.amount_minor,
             "refunded": payment.refunded_minor,
-            "asked for": asked,
-            "disputed": disputed,
+            "asked for": rows.asked_minor(connection, payment.tenant_id, payment.payment_id),
+            "disputed": payment_rows.disputed_minor(connection, payment.tenant_id, payment.payment_id),
             "left": max(0, left),
         }
         told = ", ".join(f"{name} {in_minor_units(minor, payment.currency)}" for name, minor in said.items())
         wanted = "all that is left" if amount_minor is None else in_minor_units(amount_minor, payment.currency)
         raise Rejected(f"{wanted} of payment {payment.payment_id} can't be refunded: {told}")
     return amount
+
+
+def left_minor(connection: Connection, payment: PaymentRow) -> int:
+    """What of a collected payment is neither given back, nor asked for, nor disputed; minor units."""
+    asked = rows.asked_minor(connection, payment.tenant_id, payment.payment_id)
+    disputed = payment_rows.disputed_minor(connection, payment.tenant_id, payment.payment_id)
+    return payment.amount_minor - payment.refunded_minor - asked - disputed
 
 
 def claim_due(now: datetime) -> list[tuple[str, UUID]]:

@@ -32,6 +32,7 @@ class Progress:
     parked: int
     payments: int
     payments_waiting: int
+    periods_unopened: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +65,15 @@ def customers_of(tenant_id: str) -> list[CustomerSummary]:
     return in_transaction(work)
 
 
-def progress() -> Progress:
-    """How many events are charged and parked, and how many payments there are and wait; cheap enough to ask often."""
+def progress(now: datetime) -> Progress:
+    """How many events are charged and parked, how many payments there are and wait, and how many periods are still to
+    be opened; cheap enough to ask often.
+    """
 
     def work(connection: Connection) -> Progress:
         parked = sum(parked_rows.counts(connection).values())
-        return Progress(rows.events_charged(connection), parked, *rows.payment_counts(connection))
+        unopened = rows.periods_unopened(connection, now)
+        return Progress(rows.events_charged(connection), parked, *rows.payment_counts(connection), unopened)
 
     return in_transaction(work)
 

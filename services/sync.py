@@ -13,8 +13,10 @@ from billing.payments import PAID, WAITING, AlertKind, AttemptState, PaymentKind
 from billing.payments import payment_id as payment_id_of
 from config import faults
 from config.logging import logger
+from db import owed as owed_rows
 from db import payments as rows
 from db.alerts import raise_alert
+from db.owed import NewPayment
 from db.payments import AttemptRow, Move, PaymentRow
 from db.session import Connection, in_transaction
 from payments.gateway import IntentSnapshot
@@ -239,7 +241,7 @@ def owe_again(connection: Connection, payment: PaymentRow, now: datetime, why: s
     generation = payment.generation + 1
     kind = PaymentKind(payment.kind)
     natural = (payment.tenant_id, payment.customer_id, payment.period_start, kind, payment.tier)
-    again = rows.NewPayment(
+    again = NewPayment(
         payment.tenant_id,
         payment_id_of(catalogue.installation(connection), *natural, generation, payment.reference),
         payment.customer_id,
@@ -253,5 +255,5 @@ def owe_again(connection: Connection, payment: PaymentRow, now: datetime, why: s
         payment.wallet_id,
         payment.credit_amount,
     )
-    rows.fall_due(connection, [again], now, source="sync", why=why)
+    owed_rows.fall_due(connection, [again], now, source="sync", why=why)
     return again.payment_id

@@ -15,11 +15,11 @@ from billing.money import COST_PLACES, as_cost, in_minor_units, written
 from billing.payments import AlertKind, PaymentKind, PaymentState
 from billing.payments import payment_id as payment_id_of
 from config.logging import logger
-from db import payments as payment_rows
+from db import owed as owed_rows
 from db import topups as rows
 from db import wallets as wallet_rows
 from db.alerts import raise_alert
-from db.payments import NewPayment
+from db.owed import NewPayment
 from db.session import Connection, in_transaction
 from db.topups import BY_RULE, LowWallet, RuleRow
 from db.wallets import WalletRow
@@ -76,7 +76,7 @@ def request(
         if before is not None:
             return before
         payment = _payment(connection, wallet, f"request:{idempotency_key}", offer, now)
-        payment_rows.fall_due(connection, [payment], now, source="person", why="a top-up was asked for")
+        owed_rows.fall_due(connection, [payment], now, source="person", why="a top-up was asked for")
         return TopUp(
             payment.payment_id, offer.credit_amount, offer.amount_minor, offer.currency, PaymentState.DUE, is_new=True
         )
@@ -136,7 +136,7 @@ def look_for_low_wallets(now: datetime) -> int:
             if not _is_below_cap(one):
                 _tell_cap(connection, one, now)
         why = "the wallet was below the threshold of its rule"
-        return payment_rows.fall_due(connection, bought, now, source="rule", why=why) if bought else 0
+        return owed_rows.fall_due(connection, bought, now, source="rule", why=why) if bought else 0
 
     number = in_transaction(work)
     if number:

@@ -1,6 +1,7 @@
 """Recording usage: one envelope in, every event of it charged exactly once or parked."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -48,8 +49,14 @@ def record_usage(envelope: str | bytes, now: datetime) -> Outcome:
 
     Safe to repeat at any time: keys that are known are not charged again. Raises `DatabaseUnavailable`.
     """
-    opened = open_envelope(envelope, settings().envelope_bytes_max)
-    outcome = record(opened.received, opened.unusable, now)
+    return record_all([envelope], now)
+
+
+def record_all(envelopes: Sequence[str | bytes], now: datetime) -> Outcome:
+    """The same for several envelopes, whose events share transactions."""
+    opened = [open_envelope(envelope, settings().envelope_bytes_max) for envelope in envelopes]
+    received = [event for one in opened for event in one.received]
+    outcome = record(received, [piece for one in opened for piece in one.unusable], now)
     log.info("usage recorded", **{name: getattr(outcome, name) for name in Outcome.__slots__})
     return outcome
 
@@ -124,9 +131,12 @@ def park_inputs(connection: Connection, inputs: Sequence[Unusable], now: datetim
     """Keep inputs that can't be events, once per content; how many are new."""
     if not inputs:
         return 0
+    times_seen = Counter(one.input_hash for one in inputs)
     by_hash = {one.input_hash: one for one in inputs}
     rows = [
-        ParkedInput(digest, one.raw, one.reason, one.detail, one.tenant_id, one.customer_id, one.key)
+        ParkedInput(
+            digest, one.raw, one.reason, one.detail, one.tenant_id, one.customer_id, one.key, times_seen[digest]
+        )
         for digest, one in by_hash.items()
     ]
     return parked_rows.park(connection, rows, now)

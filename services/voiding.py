@@ -6,7 +6,7 @@ from uuid import UUID
 from billing.errors import PaymentNotFound, Rejected
 from billing.payments import PAID, WAITING, PaymentState
 from db import payments as rows
-from db.payments import Move
+from db.payments import Move, PaymentRow
 from db.session import Connection, in_transaction
 
 
@@ -26,9 +26,16 @@ def _void(
     payment = rows.lock(connection, tenant_id, payment_id)
     if payment is None:
         raise PaymentNotFound(tenant_id=tenant_id, payment_id=str(payment_id))
+    if payment.state in PAID:
+        raise Rejected(f"payment {payment_id} is {payment.state}; refund it instead of voiding it")
+    return void_locked(connection, payment, reason, now, source=source)
+
+
+def void_locked(
+    connection: Connection, payment: PaymentRow, reason: str, now: datetime, *, source: str
+) -> PaymentState:
+    """The same for a payment that is not paid, under its lock."""
     state = PaymentState(payment.state)
-    if state in PAID:
-        raise Rejected(f"payment {payment_id} is {state}; refund it instead of voiding it")
     if state is PaymentState.VOIDED or payment.is_wished_void:
         return state
     rows.wish_void(connection, payment, reason, now, source=source)

@@ -15,8 +15,9 @@ from config import clock, faults
 from config.logging import logger
 from services.intake import park_message as park
 from services.redelivery import Delivery, park_whole, record_in_parts, record_redelivered
+from services.usage import record_all
 from services.usage import record_usage as record
-from tasks import names
+from tasks import names, receipts
 from tasks.waiting import pause, until_available
 
 log = logger(__name__)
@@ -32,11 +33,12 @@ _PATIENT: dict[str, Any] = {
 }
 
 
-@shared_task(name=names.RECORD_USAGE, bind=True, **_PATIENT)
+@shared_task(name=names.RECORD_USAGE, bind=True, Strategy="tasks.gathering:strategy", **_PATIENT)
 def record_usage(self: Any, *args: Any, **kwargs: Any) -> None:
     """Charge or park every event of an envelope. Takes any arguments: what isn't one envelope is parked too."""
     if len(args) != 1 or kwargs or not isinstance(args[0], str):
         _finish(_park_arguments(args, kwargs, "record_usage takes one string, the envelope"))
+        receipts.owe(self.request.reply_to, self.request.id)
         return
     envelope = args[0].encode("utf-8", "surrogatepass")
     delivery = Delivery(envelope) if self.request.delivery_info.get("redelivered") else None
@@ -53,6 +55,23 @@ def record_usage(self: Any, *args: Any, **kwargs: Any) -> None:
         lambda: record_in_parts(envelope, clock.now()),
         lambda: park_whole(envelope, clock.now()),
     )
+    receipts.owe(self.request.reply_to, self.request.id)
+
+
+@shared_task(name=names.RECORD_TOGETHER, **_PATIENT)
+def record_together(*args: Any, **kwargs: Any) -> None:
+    """Charge or park every event of several envelopes that were gathered (`tasks.gathering`)."""
+    if not args or kwargs or not all(_is_gathered(one) for one in args):
+        _finish(_park_arguments(args, kwargs, "record_together takes envelopes, each with its receipt's queue and id"))
+        return
+    envelopes = [envelope.encode("utf-8", "surrogatepass") for envelope, _, _ in args]
+    _finish(
+        lambda: record_all(envelopes, clock.now()),
+        lambda: [record_in_parts(envelope, clock.now()) for envelope in envelopes],
+        lambda: [park_whole(envelope, clock.now()) for envelope in envelopes],
+    )
+    for _, queue, message_id in args:
+        receipts.owe(queue, message_id)
 
 
 @shared_task(name=names.PARK_MESSAGE, **_PATIENT)
@@ -64,6 +83,10 @@ def park_message(*args: Any, **kwargs: Any) -> None:
         park(base64.b64decode(body, validate=True), ParkReason(reason), detail, clock.now())
 
     _finish(as_told, _park_arguments(args, kwargs, "park_message takes a body in base64, a reason and a detail"))
+
+
+def _is_gathered(one: object) -> bool:
+    return isinstance(one, list) and len(one) == 3 and isinstance(one[0], str)
 
 
 def _park_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], detail: str) -> Callable[[], None]:

@@ -4,13 +4,13 @@ from functools import lru_cache
 from typing import Any
 
 from celery import Celery, shared_task
-from kombu import Exchange, Queue
 
 from config import clock
 from config.settings import settings
 from services import webhooks
 from services.gateways import gateway
 from tasks import names
+from tasks.queues import declared, is_rabbitmq
 from tasks.waiting import until_available
 
 # Lost or doubled messages do no harm: an event that nobody worked is due again.
@@ -46,7 +46,8 @@ def hand_over(event_id: str) -> None:
     """Tell a worker of an event, from a process that is no worker. Raises whatever the broker's client raises."""
     chosen = settings()
     sender = _sender(chosen.required("broker_url"), chosen.payments_queue)
-    sender.send_task(names.WORK_WEBHOOK, (event_id,), queue=chosen.payments_queue, retry=False)
+    bounds = {"retry": False, "confirm_timeout": SOCKET_SECONDS_MAX}
+    sender.send_task(names.WORK_WEBHOOK, (event_id,), queue=chosen.payments_queue, **bounds)
 
 
 @lru_cache(maxsize=1)
@@ -56,8 +57,7 @@ def _sender(broker_url: str, queue: str) -> Celery:
     app.conf.update(
         task_serializer="json",
         task_ignore_result=True,
-        # As the worker declares it: on the default exchange.
-        task_queues=[Queue(queue, exchange=Exchange(""), routing_key=queue, durable=True)],
+        task_queues=[declared(queue, settings())],
         task_create_missing_queues=False,
         broker_connection_timeout=CONNECT_SECONDS_MAX,
         broker_transport_options=_transport_options(broker_url),
@@ -66,6 +66,6 @@ def _sender(broker_url: str, queue: str) -> Celery:
 
 
 def _transport_options(broker_url: str) -> dict[str, Any]:
-    if broker_url.startswith("amqp"):
-        return {"confirm_publish": True, "confirm_timeout": SOCKET_SECONDS_MAX}
+    if is_rabbitmq(broker_url):
+        return {"confirm_publish": True}
     return {"socket_connect_timeout": CONNECT_SECONDS_MAX, "socket_timeout": SOCKET_SECONDS_MAX, "max_retries": 0}

@@ -1,25 +1,31 @@
 """Real servers for every test: one Postgres and one Valkey a test worker, a fresh database a test.
 
+Tests marked with `both_brokers` run on RabbitMQ as well, where there is one.
+
 Whoever uses `billing_database` ends with the audit: every test of money proves that nothing was lost on the way.
 """
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import kombu
 import pytest
 import redis
+from pydantic import SecretStr
 
-from config.settings import SANDBOX_STRIPE_KEY, settings
+from config.settings import SANDBOX_STRIPE_KEY, Settings, settings
 from db import session
 from db.migrate import migrate
 from sandbox.postgres import PostgresServer
 from sandbox.processes import ManagedProcess
+from sandbox.rabbitmq import RabbitMQServer, rabbitmq_missing
 from sandbox.stack import Addresses, is_ready, start_worker
 from sandbox.stripe_double.app import StripeDouble
 from sandbox.stripe_double.server import served
 from sandbox.valkey import ValkeyServer
 from services import accounts, catalogue, gateways
 from services.audit import audit
+from tasks import queues
 
 TEMPLATE = "centavo_template"
 
@@ -42,6 +48,24 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQServer]:
+    """A RabbitMQ for this test worker, if one can be started here."""
+    if why := rabbitmq_missing():
+        pytest.skip(why)
+    with RabbitMQServer(tmp_path_factory.mktemp("rabbitmq") / "data") as server:
+        yield server
+
+
+@pytest.fixture
+def broker_kind() -> str:
+    """On what a test runs, unless it says so: `both_brokers`."""
+    return "valkey"
+
+
+both_brokers = pytest.mark.parametrize("broker_kind", ["valkey", "rabbitmq"])
+
+
 @pytest.fixture
 def database(postgres: PostgresServer, request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of a fresh, migrated database."""
@@ -52,11 +76,30 @@ def database(postgres: PostgresServer, request: pytest.FixtureRequest) -> Iterat
 
 
 @pytest.fixture
-def broker(valkey: ValkeyServer) -> str:
+def broker_server(broker_kind: str, request: pytest.FixtureRequest) -> ValkeyServer | RabbitMQServer:
+    """The server that is the test's broker, empty."""
+    server: ValkeyServer | RabbitMQServer = request.getfixturevalue(broker_kind)
+    if isinstance(server, RabbitMQServer):
+        emptied(server)
+    else:
+        with redis.Redis.from_url(server.url) as client:
+            client.flushall()
+    return server
+
+
+def emptied(server: RabbitMQServer) -> None:
+    """Delete and declare the queues, as a worker declares them: producers never do."""
+    chosen = Settings(broker_url=SecretStr(server.url))
+    with kombu.Connection(server.url) as connection:
+        for queue in queues.names(chosen):
+            connection.default_channel.queue_delete(queue)
+            queues.declared(queue, chosen)(connection.default_channel).declare()
+
+
+@pytest.fixture
+def broker(broker_server: ValkeyServer | RabbitMQServer) -> str:
     """The address of an empty broker."""
-    with redis.Redis.from_url(valkey.url) as client:
-        client.flushall()
-    return valkey.url
+    return broker_server.url
 
 
 @pytest.fixture

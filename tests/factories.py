@@ -32,9 +32,10 @@ def a_customer(
     currencies: tuple[str, ...] = ("USD",),
     credit: str | None = None,
     time_zone: str = "America/Sao_Paulo",
+    now: datetime | None = None,
 ) -> str:
     """A customer of the tenant, with credit in the first currency if told."""
-    now = datetime.now(UTC)
+    now = now or datetime.now(UTC)
     customers.create_customers([customers.NewCustomer(TENANT, customer_id, plan, time_zone, currencies)], now)
     if credit is not None:
         given = Grant(

@@ -3,10 +3,10 @@
 from typing import Any
 
 from celery import Celery
-from kombu import Exchange, Queue
 
 from config.settings import Settings, settings
-from worker import frames, lifecycle
+from tasks import queues
+from worker import frames, lifecycle, rabbitmq
 from worker.schedule import schedule
 
 
@@ -33,13 +33,21 @@ def configuration(chosen: Settings) -> dict[str, Any]:
         "broker_connection_max_retries": None,
         "broker_channel_error_retry": True,
         "broker_transport_options": transport_options(chosen),
-        "task_queues": queues(chosen),
+        "task_queues": [queues.declared(name, chosen) for name in queues.names(chosen)],
         "task_default_queue": chosen.usage_queue,
         "task_default_exchange": "",
         "task_create_missing_queues": False,
         "task_routes": {"centavo.sweep_*": {"queue": chosen.ticks_queue}},
         "worker_consumer": "worker.intake:Intake",
-        "imports": ("tasks.usage", "tasks.payments", "tasks.refunds", "tasks.topups", "tasks.webhooks"),
+        "imports": (
+            "tasks.usage",
+            "tasks.payments",
+            "tasks.refunds",
+            "tasks.topups",
+            "tasks.webhooks",
+            "tasks.months",
+            "tasks.audits",
+        ),
         "beat_schedule": schedule(chosen),
         "beat_scheduler": "celery.beat:Scheduler",
         "timezone": "UTC",
@@ -50,8 +58,9 @@ def configuration(chosen: Settings) -> dict[str, Any]:
 
 def transport_options(chosen: Settings) -> dict[str, Any]:
     """What the broker's connection is told; Redis and RabbitMQ each take what is theirs."""
-    if chosen.required("broker_url").startswith("amqp"):
-        return {"confirm_publish": True, "confirm_timeout": 15}
+    if queues.is_rabbitmq(chosen.required("broker_url")):
+        # How long a confirmation is waited for: worker/rabbitmq.py.
+        return {"confirm_publish": True}
     return {
         # A message that nobody acknowledged comes back after this many seconds: a main process was killed.
         "visibility_timeout": chosen.visibility_timeout_seconds,
@@ -64,13 +73,8 @@ def transport_options(chosen: Settings) -> dict[str, Any]:
     }
 
 
-def queues(chosen: Settings) -> list[Queue]:
-    """Durable queues on the default exchange: a named one drops in silence when its binding is gone."""
-    names = (chosen.usage_queue, chosen.payments_queue, chosen.ticks_queue)
-    return [Queue(name, exchange=Exchange(""), routing_key=name, durable=True) for name in names]
-
-
 frames.install()
+rabbitmq.install()
 app = Celery("centavo")
 app.conf.update(configuration(settings()))
 lifecycle.connect()

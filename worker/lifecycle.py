@@ -13,7 +13,7 @@ from config.logging import configure, logger
 from config.settings import settings
 from db import session
 from services import accounts, catalogue
-from tasks import stopping
+from tasks import receipts, stopping
 from worker import health
 
 log = logger(__name__)
@@ -79,6 +79,7 @@ def _collect_garbage_rarely() -> None:
 
 
 def _child_stopped(**_: Any) -> None:
+    receipts.close()
     session.close()
 
 

@@ -1,5 +1,7 @@
 """What beat says, and how often. Beat only says "look now"; what is due stands in Postgres."""
 
+import json
+import sys
 from typing import Any
 
 from celery.schedules import crontab
@@ -11,18 +13,33 @@ from tasks import names
 #: missed does no harm.
 LOOKS = crontab(minute=17, hour="*/6")
 LOOK_EXPIRES_SECONDS = 3600.0
+#: Whether the audit is due, a row says; this is how late it may be.
+AUDIT_LOOKS = crontab(minute="*/5")
+AUDIT_LOOK_EXPIRES_SECONDS = 300.0
+#: What has ended waits for its grace anyway: nobody sees whether it is found a minute sooner.
+ENDS_LOOKED_FOR_EACH = 4
 
 
 def schedule(chosen: Settings) -> dict[str, dict[str, Any]]:
     """The table of ticks. A tick that nobody took in time is worth nothing: the next says the same."""
+    ends_seconds = ENDS_LOOKED_FOR_EACH * chosen.month_seconds
     return {
+        "months that begin": _tick(names.TURN_MONTHS, chosen.month_seconds, chosen),
+        "wallets that are low": _tick(names.SWEEP_TOP_UPS, 30.0, chosen),
         "payments due": _tick(names.SWEEP_PAYMENTS, chosen.sweep_seconds, chosen),
         "refunds due": _tick(names.SWEEP_REFUNDS, 10.0, chosen),
         "webhooks due": _tick(names.SWEEP_WEBHOOKS, 10.0, chosen),
         "cards that came unseen": _tick(names.SWEEP_CARDS, 300.0, chosen),
-        "wallets that are low": _tick(names.SWEEP_TOP_UPS, 30.0, chosen),
+        "grants whose time is over": _tick(names.BREAK_GRANTS, ends_seconds, chosen),
+        "periods to close": _tick(names.CLOSE_PERIODS, ends_seconds, chosen),
+        "statements to issue": _tick(names.ISSUE_STATEMENTS, ends_seconds, chosen),
         "webhooks that were missed": _look(names.LOOK_FOR_MISSED_WEBHOOKS, chosen),
         "payments that are not final": _look(names.LOOK_AT_PAYMENTS, chosen),
+        "an audit that is due": {
+            "task": names.AUDIT_WHEN_DUE,
+            "schedule": AUDIT_LOOKS,
+            "options": {"queue": chosen.ticks_queue, "expires": AUDIT_LOOK_EXPIRES_SECONDS},
+        },
     }
 
 
@@ -33,3 +50,9 @@ def _tick(task: str, seconds: float, chosen: Settings) -> dict[str, Any]:
 
 def _look(task: str, chosen: Settings) -> dict[str, Any]:
     return {"task": task, "schedule": LOOKS, "options": {"queue": chosen.ticks_queue, "expires": LOOK_EXPIRES_SECONDS}}
+
+
+if __name__ == "__main__":
+    # For a simulation, which says the same ticks in a time of its own: the tasks that come again after some seconds.
+    table = schedule(Settings()).values()
+    sys.stdout.write(json.dumps([tick["task"] for tick in table if isinstance(tick["schedule"], float)]))

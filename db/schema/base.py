@@ -74,15 +74,16 @@ def lasting(table: Table, *key: str) -> None:
     _refused(table, "lasting", f"DELETE OR UPDATE OF {', '.join(key)}")
 
 
-def immutable(table: Table) -> None:
-    """Rows of this table are never changed or removed."""
-    _refused(table, "immutable", "UPDATE OR DELETE")
+def immutable(table: Table, judge: str = "refuse_change") -> None:
+    """Rows of this table are never changed or removed, but for what the judge of a row lets pass."""
+    _refused(table, "immutable", "UPDATE OR DELETE", judge)
 
 
-def _refused(table: Table, name: str, changes: str) -> None:
+def _refused(table: Table, name: str, changes: str, judge: str = "refuse_change") -> None:
     for scope, when, each in (("row", changes, "ROW"), ("all", "TRUNCATE", "STATEMENT")):
+        function = judge if scope == "row" else "refuse_change"
         trigger = ddl(
             f"CREATE TRIGGER {table.name}_{name}_{scope} BEFORE {when} ON {table.name} "
-            f"FOR EACH {each} EXECUTE FUNCTION refuse_change()"
+            f"FOR EACH {each} EXECUTE FUNCTION {function}()"
         )
         event.listen(table, "after_create", trigger)

@@ -68,6 +68,7 @@ payments = Table(
     Column("approved_at", Moment, comment="a person let it through above the caps"),
     Column("void_wished_at", Moment, comment="to be canceled, or refunded should it succeed first"),
     Column("void_reason", Text),
+    Column("unowed_at", Moment, comment="usage was voided, and this tier is owed no longer; begun again, it re-opens"),
     Column("refunded_minor", BigInteger, nullable=False, server_default=text("0")),
     Column("wallet_id", BigInteger, comment="of a top-up: who gets the value"),
     Column("credit_amount", Money, comment="of a top-up: the value"),
@@ -110,6 +111,7 @@ payments = Table(
     CheckConstraint(one_of("kind", PaymentKind), name="kind"),
     CheckConstraint(one_of("state", PaymentState), name="state"),
     CheckConstraint("amount_minor > 0", name="amount"),
+    CheckConstraint("unowed_at IS NULL OR kind = 'tier'", name="unowed"),
     CheckConstraint("(kind = 'tier') = (tier > 0) AND tier >= 0 AND generation >= 0", name="tier"),
     CheckConstraint(
         "CASE WHEN kind = 'top_up' THEN reference <> '' AND wallet_id IS NOT NULL AND coalesce(credit_amount, 0) > 0"

@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, ExcludeConstraint
 
+from billing.plans import GRACE_HOURS_MAX, GRACE_HOURS_MIN, Anchor, LateEvents, Proration, UnowedTiers
 from billing.prices import LadderSpan
 from db.schema.base import (
     Moment,
@@ -41,7 +42,19 @@ from db.schema.base import (
 )
 
 EVENT_STATUSES = ("charged", "pending", "parked", "voided")
-ENTRY_KINDS = ("usage", "grant", "purchase", "refund", "subscription", "adjustment", "breakage", "reversal")
+ENTRY_KINDS = (
+    "usage",
+    "grant",
+    "purchase",
+    "refund",
+    "subscription",
+    "adjustment",
+    "breakage",
+    "reversal",
+    "void",
+    "correction",
+    "checkpoint",
+)
 
 installation = Table(
     "installation",
@@ -77,6 +90,20 @@ plans = Table(
     Column("dunning_days", ARRAY(Integer), nullable=False, server_default=text("'{1,3,5,7}'::integer[]")),
     Column("dunning_hour", SmallInteger, nullable=False, server_default=text("9")),
     Column("open_tiers_max", Integer, nullable=False, server_default=text("5")),
+    Column(
+        "free_credits",
+        Money,
+        server_default=text("0"),
+        comment="given for each period; NULL: as much as the setting free_tier_credits says",
+    ),
+    Column("free_credits_currency", Text, nullable=False, server_default=text("'CREDIT'")),
+    Column("anchor", Text, nullable=False, server_default=text("'calendar'")),
+    Column("proration", Text, nullable=False, server_default=text("'none'")),
+    Column("late_events", Text, nullable=False, server_default=text("'current'")),
+    Column("grace_hours", Integer, nullable=False, server_default=text("72")),
+    Column("unowed_tiers", Text, nullable=False, server_default=text("'refund'")),
+    Column("day_payments_max", Integer),
+    Column("day_minor_max", BigInteger),
     Column("created_at", Moment, nullable=False),
     tenant_key("plan_id", "version"),
     belongs_to("tenants"),
@@ -90,6 +117,13 @@ plans = Table(
     ),
     CheckConstraint("dunning_hour BETWEEN 0 AND 23", name="dunning_hour"),
     CheckConstraint("open_tiers_max > 0", name="open_tiers_max"),
+    CheckConstraint("free_credits >= 0", name="free_credits"),
+    CheckConstraint(one_of("anchor", Anchor), name="anchor"),
+    CheckConstraint(one_of("proration", Proration), name="proration"),
+    CheckConstraint(one_of("late_events", LateEvents), name="late_events"),
+    CheckConstraint(one_of("unowed_tiers", UnowedTiers), name="unowed_tiers"),
+    CheckConstraint(f"grace_hours BETWEEN {GRACE_HOURS_MIN} AND {GRACE_HOURS_MAX}", name="grace_hours"),
+    CheckConstraint("day_payments_max > 0 AND day_minor_max > 0", name="day_limits"),
     comment="What a customer agreed to pay; a version never changes.",
 )
 
@@ -103,11 +137,28 @@ customers = Table(
     Column("time_zone", Text, nullable=False),
     Column("stripe_customer_id", Text),
     Column("default_payment_method_id", Text),
+    Column("anchor_day", SmallInteger, nullable=False, server_default=text("1"), comment="on which months begin"),
+    Column("billed_from", Moment, nullable=False, comment="since when the plan's fees are owed"),
+    Column("paused_at", Moment, comment="periods that begin from then on owe no fee"),
+    Column("ended_at", Moment, comment="likewise, for good; may lie ahead, at the end of a period"),
+    Column("next_plan_id", Text),
+    Column("next_plan_version", Integer),
+    Column("next_plan_at", Moment, comment="periods that begin from then on are on the next plan"),
     Column("created_at", Moment, nullable=False),
     tenant_key("customer_id"),
     belongs_to("tenants"),
     ForeignKeyConstraint(
         ["tenant_id", "plan_id", "plan_version"], ["plans.tenant_id", "plans.plan_id", "plans.version"]
+    ),
+    ForeignKeyConstraint(
+        ["tenant_id", "next_plan_id", "next_plan_version"],
+        ["plans.tenant_id", "plans.plan_id", "plans.version"],
+        name="customers_next_plan_fkey",
+    ),
+    CheckConstraint("anchor_day BETWEEN 1 AND 31", name="anchor_day"),
+    CheckConstraint(
+        "(next_plan_id IS NULL) = (next_plan_version IS NULL) AND (next_plan_id IS NULL) = (next_plan_at IS NULL)",
+        name="next_plan",
     ),
     # Stripe's events name its customer alone.
     Index("customers_of_stripe", "stripe_customer_id", postgresql_where=text("stripe_customer_id IS NOT NULL")),
@@ -125,7 +176,15 @@ wallets = Table(
     Column("reserved", Money, nullable=False, server_default=text("0")),
     Column("used_total", Money, nullable=False, server_default=text("0")),
     Column("received_total", Money, nullable=False, server_default=text("0")),
+    Column("debt", Money, nullable=False, server_default=text("0"), comment="used, and covered by no grant"),
     Column("last_seq", BigInteger, nullable=False, server_default=text("0")),
+    Column(
+        "open_grants",
+        Text,
+        nullable=False,
+        server_default=text("'[]'"),
+        comment="JSON, in burn order: [[grant_id, remaining, valid_from, expires_at, priority, number], ...]",
+    ),
     Column(
         "account_revision",
         BigInteger,
@@ -139,6 +198,7 @@ wallets = Table(
     belongs_to("customers", "customer_id"),
     CheckConstraint("balance = received_total - used_total", name="balance"),
     CheckConstraint("reserved >= 0", name="reserved"),
+    CheckConstraint("debt >= 0", name="debt"),
     CheckConstraint("last_seq >= 0", name="last_seq"),
     # Every envelope changes balances: room on the page keeps those updates off the indexes (HOT).
     postgresql_with={"fillfactor": 60},
@@ -161,6 +221,9 @@ ledger_entries = Table(
     Column("idempotency_key", Text),
     Column("occurred_at", Moment, nullable=False),
     Column("recorded_at", Moment, nullable=False),
+    Column("grant_id", Uuid, comment="the grant that all of it moved; NULL without parts: debt"),
+    Column("parts", JSONB, comment="where it moved several grants, or a grant and debt: how much of each"),
+    Column("period_start", Moment, comment="the period it is told in; of usage, its event's"),
     tenant_key("wallet_id", "seq"),
     Index(
         "ledger_entries_idempotency_key",
@@ -172,7 +235,18 @@ ledger_entries = Table(
     CheckConstraint(one_of("kind", ENTRY_KINDS), name="kind"),
     CheckConstraint("seq > 0", name="seq"),
     CheckConstraint("kind <> 'usage' OR (amount <= 0 AND event_key IS NOT NULL)", name="usage"),
-    comment="One movement between a wallet and a named contra account. Never changed, never removed.",
+    # An event says when it was charged, and that is when its entry was written: enough to find it, at no cost.
+    Index(
+        "ledger_entries_recorded_at", "recorded_at", postgresql_using="brin", postgresql_with={"autosummarize": "on"}
+    ),
+    Index(
+        "ledger_entries_of_period",
+        "tenant_id",
+        "wallet_id",
+        "period_start",
+        postgresql_where=text("kind <> 'usage'"),
+    ),
+    comment="One movement between a wallet and a named contra account. Never changed; old usage is archived.",
 )
 
 prices = Table(
@@ -244,7 +318,18 @@ usage_events = Table(
     Column("metadata", JSONB),
     Column("park_reason", Text),
     Column("park_detail", Text),
+    Column("voided_at", Moment),
+    Column("void_reason", Text),
+    Column("archive_id", BigInteger, comment="where its lines and its context are, and its entry"),
     tenant_key("key"),
+    # Equal keys share their space in a B-tree: this one is small, and cheap to add to.
+    Index(
+        "usage_events_of_period",
+        "tenant_id",
+        "customer_id",
+        "period_start",
+        postgresql_where=text("period_start IS NOT NULL"),
+    ),
     Index(
         "usage_events_waiting",
         "tenant_id",
@@ -257,6 +342,9 @@ usage_events = Table(
     CheckConstraint("status <> 'charged' OR (period_start IS NOT NULL AND charged_at IS NOT NULL)", name="charged"),
     CheckConstraint("cost >= 0 AND tokens >= 0", name="not_negative"),
     CheckConstraint("cost <= 0 OR currency IS NOT NULL", name="currency"),
+    CheckConstraint(
+        "(status = 'voided') = (voided_at IS NOT NULL) AND (voided_at IS NULL) = (void_reason IS NULL)", name="voided"
+    ),
     comment="One usage event; the first payload owns the key, for ever.",
 )
 
@@ -288,16 +376,22 @@ periods = Table(
     Column("ends_at", Moment, nullable=False),
     Column("plan_id", Text, nullable=False),
     Column("plan_version", Integer, nullable=False),
+    Column("time_zone", Text, nullable=False, comment="in which its days are counted"),
     Column("tokens", BigInteger, nullable=False, server_default=text("0")),
     Column("events", BigInteger, nullable=False, server_default=text("0")),
     Column("tiers_reached", Integer, nullable=False, server_default=text("0")),
-    Column("closed_at", Moment),
+    Column("opened_at", Moment, comment="its fee and free credits are decided"),
+    Column("closed_at", Moment, comment="nothing counts in it any more"),
+    Column("statement_number", BigInteger),
+    Column("archive_id", BigInteger, comment="the archive that its usage goes to: nothing in it is corrected"),
     tenant_key("customer_id", "starts_at"),
     belongs_to("customers", "customer_id"),
     ForeignKeyConstraint(
         ["tenant_id", "plan_id", "plan_version"], ["plans.tenant_id", "plans.plan_id", "plans.version"]
     ),
     ExcludeConstraint(
+        # A GiST index sorts itself by its first column: names are slow to sort by, a number is not.
+        (text("hashtextextended(customer_id, 0)"), "="),
         ("tenant_id", "="),
         # Not the plain column: the planner would look periods up in this index, at ten times and more the cost
         # of the primary key.
@@ -308,6 +402,17 @@ periods = Table(
     ),
     CheckConstraint("ends_at > starts_at", name="span"),
     CheckConstraint("tokens >= 0 AND events >= 0 AND tiers_reached >= 0", name="not_negative"),
+    CheckConstraint("closed_at IS NULL OR opened_at IS NOT NULL", name="closed"),
+    CheckConstraint("statement_number IS NULL OR closed_at IS NOT NULL", name="stated"),
+    CheckConstraint("archive_id IS NULL OR statement_number IS NOT NULL", name="archived"),
+    # What the month's ticks look for. None of these columns changes with usage.
+    Index("periods_to_open", "starts_at", postgresql_where=text("opened_at IS NULL")),
+    Index("periods_to_close", "ends_at", postgresql_where=text("closed_at IS NULL")),
+    Index(
+        "periods_to_state",
+        "ends_at",
+        postgresql_where=text("closed_at IS NOT NULL AND statement_number IS NULL"),
+    ),
     # As wallets: the counters change with every envelope.
     postgresql_with={"fillfactor": 60},
     comment="A customer's month. Cost is read from the ledger, which keeps currencies apart.",
@@ -391,7 +496,7 @@ lasting(tenants, "tenant_id")
 lasting(customers, "tenant_id", "customer_id")
 lasting(wallets, "tenant_id", "wallet_id", "customer_id", "currency")
 immutable(plans)
-immutable(ledger_entries)
+immutable(ledger_entries, "refuse_change_of_ledger")
 immutable(prices)
 event.listen(
     prices,

@@ -110,6 +110,14 @@ class DoubleControl:
         """Move the clock on, or back; gives the new time."""
         return int(self._wish("advance", wishes.AdvanceClock(seconds=seconds))["now"])
 
+    def offset(self) -> int:
+        """How many seconds the double's clock is ahead of the machine's."""
+        return int(self._look("clock")["offset_seconds"])
+
+    def set_offset(self, seconds: int) -> None:
+        """Let it be so many seconds ahead of the machine's."""
+        self._wish("set_offset", wishes.SetOffset(seconds=seconds))
+
     def script_card(self, card: str, steps: Sequence[Step], then: Step | None = None) -> str:
         """Let a card follow steps, one at each charge and customer, then `then`, or its own ways; gives its number.
 

@@ -46,6 +46,7 @@ class _Control:
         return [
             self._wish("set_clock", wishes.SetClock, self._set_clock),
             self._wish("advance", wishes.AdvanceClock, self._advance),
+            self._wish("set_offset", wishes.SetOffset, self._set_offset),
             self._wish("script_card", wishes.ScriptCard, self._script_card),
             self._wish("add_fault", wishes.Fault, lambda wish: {"id": self._double.faults.add(wish)}),
             self._wish("clear_faults", wishes.Nothing, lambda _: self._double.faults.clear()),
@@ -61,7 +62,7 @@ class _Control:
             self._wish("authenticate", wishes.Authenticate, self._authenticate),
             self._wish("update_card", wishes.UpdateCard, self._update_card),
             self._wish("forget_calls", wishes.Nothing, lambda _: self._forget_calls()),
-            self._look("clock", lambda _: {"now": self._store.clock.now()}),
+            self._look("clock", lambda _: self._clock()),
             self._look("faults", lambda _: self._double.faults.shown()),
             self._look("webhooks", lambda _: self._double.webhooks.shown()),
             self._look("ledger", lambda asked: ledger(self._store, asked.get("key", PAYMENT_ID))),
@@ -97,11 +98,19 @@ class _Control:
 
     def _set_clock(self, wish: wishes.SetClock) -> Json:
         self._store.clock.offset_seconds += wish.now - self._store.clock.now()
-        return {"now": self._store.clock.now()}
+        return self._clock()
 
     def _advance(self, wish: wishes.AdvanceClock) -> Json:
         self._store.clock.offset_seconds += wish.seconds
-        return {"now": self._store.clock.now()}
+        return self._clock()
+
+    def _set_offset(self, wish: wishes.SetOffset) -> Json:
+        self._store.clock.offset_seconds = wish.seconds
+        return self._clock()
+
+    def _clock(self) -> Json:
+        clock = self._store.clock
+        return {"now": clock.now(), "offset_seconds": clock.offset_seconds}
 
     def _script_card(self, wish: wishes.ScriptCard) -> Json:
         card = self._store.cards.script(wish.card, wish.steps, wish.then, self._store.payment_methods)

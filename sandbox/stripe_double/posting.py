@@ -6,7 +6,6 @@ Source: https://docs.stripe.com/webhooks#verify-manually
 import asyncio
 import hashlib
 import hmac
-import time
 from contextlib import closing
 from urllib.parse import urlsplit
 
@@ -16,9 +15,9 @@ OFF_SECONDS = {"stale": -600, "future": 600}
 WRONG_SECRET = "whsec_not_this_endpoints"  # noqa: S105 - by design the wrong one
 
 
-def signed(body: bytes, secret: str, signature: str) -> str:
-    """The header `Stripe-Signature`: of the machine's clock, as receivers compare it with theirs."""
-    timestamp = int(time.time()) + OFF_SECONDS.get(signature, 0)
+def signed(body: bytes, secret: str, signature: str, now: int) -> str:
+    """The header `Stripe-Signature`, of this moment unless it is to be wrong."""
+    timestamp = now + OFF_SECONDS.get(signature, 0)
     used = WRONG_SECRET if signature == "wrong_secret" else secret
     mac = hmac.new(used.encode(), b"%d." % timestamp + body, hashlib.sha256)
     return f"t={timestamp},v1={mac.hexdigest()}"

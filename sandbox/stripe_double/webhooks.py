@@ -142,7 +142,7 @@ class Webhooks:
         body = json.dumps(event_json(job.event), indent=2).encode()
         for _ in range(job.delivery.copies):
             self._attempts += 1
-            signature = signed(body, job.endpoint.secret, job.delivery.signature)
+            signature = signed(body, job.endpoint.secret, job.delivery.signature, self._store.clock.now())
             status = await post(job.endpoint.url, body, signature, job.delivery.timeout_seconds)
             if status is not None and 200 <= status < 300:
                 self._acknowledged += 1

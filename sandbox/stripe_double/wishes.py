@@ -106,6 +106,12 @@ class AdvanceClock(Wish):
     seconds: int
 
 
+class SetOffset(Wish):
+    """How far the double's clock is ahead of the machine's."""
+
+    seconds: int
+
+
 class ScriptCard(Wish):
     card: str
     steps: list[Step]

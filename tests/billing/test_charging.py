@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.charging import Charge, Standing, Tally, count, debit, debits_of
+from billing.charging import Charge, Tally, count, debit, debits_of
+from billing.grants import Grant, Standing
 from billing.periods import Period, calendar_month
 from billing.rating import Rated
 from tests.billing.made import BEGAN, PREPAID, an_event
@@ -30,7 +31,10 @@ def a_charge(
 @given(st.lists(st.tuples(costs, st.sampled_from([1, 2, None])), max_size=30), costs, st.integers(0, 10**9))
 def test_value_is_conserved(asked: list[tuple[Decimal, int | None]], balance: Decimal, last_seq: int) -> None:
     """What left each wallet is what its charges cost, and the places tell the way of the balance."""
-    wallets = {("acme", 1): Standing(balance, last_seq), ("acme", 2): Standing(Decimal(0), 0)}
+    wallets = {
+        ("acme", 1): Standing(balance, last_seq, grants=[Grant("welcome", balance)]),
+        ("acme", 2): Standing(Decimal(0), 0),
+    }
 
     debits = debits_of([a_charge(n, cost, wallet) for n, (cost, wallet) in enumerate(asked)])
     places = debit(debits, wallets)
@@ -42,8 +46,9 @@ def test_value_is_conserved(asked: list[tuple[Decimal, int | None]], balance: De
         mine = [(one, place) for one, place in entries if one.wallet_id == wallet_id]
         assert [(one.event_key, one.cost) for one, _ in mine] == owed
         balances = list(accumulate([-cost for _, cost in owed], initial=before))
-        assert [place for _, place in mine] == list(enumerate(balances[1:], start=seq + 1))
-        assert wallet == Standing(balances[-1], seq + len(owed), before - balances[-1])
+        assert [place[:2] for _, place in mine] == list(enumerate(balances[1:], start=seq + 1))
+        assert (wallet.balance, wallet.last_seq, wallet.spent) == (balances[-1], seq + len(owed), before - balances[-1])
+        assert sum(grant.remaining for grant in wallet.grants) - wallet.debt == wallet.balance
 
 
 @given(st.lists(costs, max_size=12), st.randoms())

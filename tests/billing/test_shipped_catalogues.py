@@ -111,8 +111,8 @@ def test_every_component_of_a_call_has_a_price() -> None:
     assert rated.cost == Decimal("0.0431")
 
 
-def test_the_shipped_plans_are_tiers_and_prepaid() -> None:
-    tiers, prepaid = read_plans("default")
+def test_the_shipped_plans_are_tiers_prepaid_and_free() -> None:
+    tiers, prepaid, free = read_plans("default")
 
     assert tiers == Plan(
         tenant_id="",
@@ -126,4 +126,5 @@ def test_the_shipped_plans_are_tiers_and_prepaid() -> None:
         tier_fee_minor=10_000,
     )
     assert (prepaid.plan_id, prepaid.payment_currency, prepaid.tier_size) == ("prepaid", "BRL", None)
+    assert (free.plan_id, free.free_credits, free.free_credits_currency) == ("free", None, "CREDIT")
     assert (TIERS.tier_size, TIERS.tier_fee_minor) == (tiers.tier_size, tiers.tier_fee_minor)

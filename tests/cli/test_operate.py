@@ -34,6 +34,25 @@ def test_the_audit_says_that_everything_agrees(centavo: Command, ana: str) -> No
     assert max(len(line) for line in told.out.splitlines()) <= 80
 
 
+def test_the_audit_of_one_tenant_looks_at_nothing_else(centavo: Command, ana: str) -> None:
+    """A name that nobody has is a mistake, not a tenant without differences."""
+    record(an_event(ana))
+
+    own, nobodys = centavo("audit", "--tenant", "acme", "--json"), centavo("audit", "--tenant", "nobody")
+
+    assert (own.status, own.json["counts"]["events"], own.json["seconds"].keys()) == (0, 1, CHECKS.keys())
+    assert (nobodys.status, nobodys.out) == (1, "")
+    assert "nobody" in nobodys.err
+
+
+def test_an_audit_that_could_write_is_refused(centavo: Command, ana: str, database: str) -> None:
+    """A status of its own: nothing was found, for nothing was looked at."""
+    refused = centavo("audit", "--json", CENTAVO_AUDIT_DATABASE_URL=database)
+
+    assert (refused.status, refused.out) == (78, "")
+    assert "could write" in refused.err
+
+
 def test_the_audit_names_what_contradicts(centavo: Command, ana: str) -> None:
     """Exit status 1; the row, what it should be and what it is; a record of it in the log, as JSON."""
     record(an_event(ana))
@@ -92,3 +111,16 @@ def test_logs_go_where_they_do_not_mix_with_results(centavo: Command) -> None:
     assert quiet == (0, "USD 1 granted; balance after it 1\n", "")
     assert logged.out == "USD 1 granted; balance after it 2\n"
     assert '"event": "credits granted"' in logged.err
+
+
+@pytest.mark.usefixtures("billing_database")
+def test_the_status_shows_a_shard_that_nobody_is_told_to_take(centavo: Command, broker: str) -> None:
+    with redis.Redis.from_url(broker) as client:
+        client.lpush("usage.1", "a")
+        client.lpush("usage.5", "a", "b")
+
+    told, as_json = centavo("status", CENTAVO_USAGE_SHARDS="2"), centavo("status", "--json", CENTAVO_USAGE_SHARDS="2")
+
+    assert as_json.json["queues"] == {"usage": 0, "usage.0": 0, "usage.1": 1, "payments": 0, "ticks": 0, "usage.5": 2}
+    assert as_json.json["untaken"] == ["usage.5"]
+    assert "queue usage.5 2 messages, and nobody takes them" in " ".join(told.out.split())

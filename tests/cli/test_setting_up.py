@@ -26,7 +26,10 @@ def test_a_tenant_with_plans_prices_a_customer_a_card_and_credits(centavo: Comma
     """Each command may be repeated; the second time it says that there was nothing to do."""
     commands = {
         ("tenants", "create", "acme"): ("tenant acme created", "tenant acme was there already"),
-        ("plans", "load", "acme"): ("2 plan versions added\n  tiers-8m v1\n  prepaid v1", "0 plan versions added"),
+        ("plans", "load", "acme"): (
+            "3 plan versions added\n  tiers-8m v1\n  prepaid v1\n  free v1",
+            "0 plan versions added",
+        ),
         ("prices", "load", "usd-per-unit"): ("7 prices added", "0 prices added"),
         ("customers", "create", "acme", "ana", "--plan", "prepaid", "--currency", "USD", "--currency", "CREDIT"): (
             "customer ana created",

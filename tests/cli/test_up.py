@@ -5,11 +5,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 
+from sandbox.home import SandboxHome
 from sandbox.process_tree import descendants
 from sandbox.processes import await_condition
 from sandbox.stack import ROOT
@@ -140,6 +143,39 @@ def test_a_stack_that_has_lost_a_part_ends(start_up: Starter) -> None:
 
     assert up.ended() == 1
     assert "Valkey has ended, so everything was" in up.output.read_text()
+
+
+@pytest.mark.faults
+def test_a_stack_follows_its_clock_and_goes_on_from_there_when_it_is_up_again(
+    start_up: Starter, nowhere: Command, home: Path
+) -> None:
+    """Workers that run follow without a restart; a double that begins anew is brought to where the data are."""
+    up = start_up()
+    told = {"CENTAVO_HOME": str(home)}
+    moved = timedelta(hours=25)
+
+    nowhere("clock", "advance", "25h", **told)
+    nowhere("emit", "-", typed=an_event("nobody").to_wire() + b"\n", **told)
+
+    await_condition(lambda: bool(parked_at(home)), 20, "the event to be parked")
+    (at,) = parked_at(home)
+    assert abs(at - datetime.now(UTC) - moved) < timedelta(minutes=1)
+    up.process.send_signal(signal.SIGTERM)
+    assert up.ended() == 130
+
+    again = start_up()
+
+    shown = nowhere("clock", "show", "--json", **told).json
+    assert shown["offset_seconds"] == shown["stripe_double_offset_seconds"] == moved.total_seconds()
+    assert "Its clock is moved, as it was left" in again.output.read_text()
+
+
+def parked_at(home: Path) -> list[datetime]:
+    """When the workers have parked what they have, by their clock."""
+    state = SandboxHome(home).read()
+    assert state is not None
+    with psycopg.connect(state.database_url) as connection:
+        return [at for (at,) in connection.execute("SELECT first_seen_at FROM parked_inputs")]
 
 
 @pytest.mark.faults

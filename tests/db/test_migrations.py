@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,7 +15,8 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from psycopg.types.json import Jsonb
 
-from db import migrate
+from billing.periods import calendar_month
+from db import audit, migrate
 from db.schema import metadata
 from db.session import make_engine
 from sandbox.postgres import PostgresServer
@@ -51,6 +54,7 @@ CATALOGUE = {
         SELECT 'installation', count(*)::text FROM installation
         UNION ALL SELECT 'price_book', string_agg(revision::text, ',') FROM price_book
         UNION ALL SELECT 'collecting_switch', count(*)::text FROM collecting_switch
+        UNION ALL SELECT 'audit_turn', count(*)::text FROM audit_turn
     """,
 }
 
@@ -69,6 +73,10 @@ FIRST_ATTEMPTS = [
     ((3, 1), "declined", "pm_old"),
     ((4, 1), "submitting", "pm_new"),
 ]
+
+
+#: A month long before the migration: who used last then has no period of now.
+BEFORE = calendar_month(datetime(2026, 3, 15, tzinfo=UTC), "America/Sao_Paulo")
 
 
 @pytest.fixture
@@ -167,11 +175,76 @@ def test_payments_of_the_first_revision_stay_as_they_are(empty_database: str) ->
         payments, attempts = _rows(connection, "payments"), _rows(connection, "payment_attempts")
         plans = connection.execute("SELECT dunning_days, dunning_hour, open_tiers_max FROM plans").fetchall()
     new = dict.fromkeys(("approved_at", "void_wished_at", "void_reason", "wallet_id", "credit_amount"))
-    new |= {"reference": "", "refunded_minor": 0, "credit_given": 0}
+    new |= {"unowed_at": None, "reference": "", "refunded_minor": 0, "credit_given": 0}
     assert payments == [row | new for row in before[0]]
     assert [row.pop("payment_method_id") for row in attempts] == [card for _, _, card in FIRST_ATTEMPTS]
     assert attempts == before[1]
     assert plans == [([1, 3, 5, 7], 9, 5)]
+
+
+@pytest.fixture
+def brought_from_the_second(empty_database: str) -> Iterator[psycopg.Connection]:
+    """A database in which people had used and owed before grants were kept, brought to the newest revision."""
+    _upgrade(empty_database, "0002")
+    with psycopg.connect(empty_database) as connection:
+        _write_as_second(connection)
+    migrate.migrate(empty_database)
+    with psycopg.connect(empty_database) as connection:
+        yield connection
+
+
+def test_a_balance_of_before_grants_becomes_one_and_a_debt_stays_a_debt(
+    brought_from_the_second: psycopg.Connection,
+) -> None:
+    """An entry that moves nothing tells it; who had nothing gets neither."""
+    wallets = brought_from_the_second.execute("""
+        SELECT w.customer_id, w.currency, w.balance, w.debt, w.last_seq, g.source, g.reason, g.amount, g.remaining,
+            g.paid_debt, g.priority, g.created_at
+        FROM wallets w LEFT JOIN grants_remaining g USING (tenant_id, wallet_id) ORDER BY w.wallet_id
+    """).fetchall()
+    told = brought_from_the_second.execute("""
+        SELECT w.customer_id, e.seq, e.amount, e.balance_after, e.kind, e.contra, e.reason,
+            e.parts = jsonb_build_object(e.grant_id, 7.5::numeric(38, 12)::text, 'debt', 7.5::numeric(38, 12)::text)
+        FROM ledger_entries e JOIN wallets w USING (tenant_id, wallet_id)
+        WHERE e.grant_id IN (SELECT grant_id FROM credit_grants) ORDER BY w.wallet_id
+    """).fetchall()
+
+    carried = ("adjustment", "carried_over", Decimal("7.5"), Decimal("7.5"), Decimal(0), 40, NOW)
+    assert wallets == [
+        ("ana", "USD", Decimal("7.5"), 0, 3, *carried),
+        ("ana", "GBP", 0, 0, 0, *[None] * len(carried)),
+        ("bob", "USD", Decimal("-2.5"), Decimal("2.5"), 1, *[None] * len(carried)),
+        ("eve", "USD", 0, 0, 2, *[None] * len(carried)),
+    ]
+    assert told == [("ana", 3, 0, Decimal("7.5"), "adjustment", "grants:adjustment", "carried_over", True)]
+
+
+def test_every_customer_of_before_has_a_period_now_and_none_that_has_begun_owes_a_fee(
+    brought_from_the_second: psycopg.Connection,
+) -> None:
+    """Opened means that its fee is decided; who is billed from the migration on owes nothing for what ended before."""
+    periods = brought_from_the_second.execute("""
+        SELECT p.customer_id, p.starts_at, p.ends_at, p.opened_at = p.starts_at, p.time_zone, p.closed_at
+        FROM periods p ORDER BY p.customer_id, p.starts_at
+    """).fetchall()
+    (migrated_at,) = brought_from_the_second.execute("SELECT DISTINCT billed_from FROM customers").fetchall()[0]
+
+    now = calendar_month(migrated_at, "America/Sao_Paulo")
+    months = [BEFORE]
+    while months[-1] != now:
+        months.append(calendar_month(months[-1][1], "America/Sao_Paulo"))
+    kept = (True, "America/Sao_Paulo", None)
+    assert periods == [
+        ("ana", *now, *kept),
+        *[("bob", *month, *kept) for month in months],
+        ("eve", *calendar_month(migrated_at, "Asia/Tokyo"), True, "Asia/Tokyo", None),
+    ]
+
+
+def test_the_audit_holds_for_a_database_of_before_grants(brought_from_the_second: psycopg.Connection) -> None:
+    found = {check: audit.run(brought_from_the_second, check) for check in audit.CHECKS}
+
+    assert found == dict.fromkeys(audit.CHECKS, (0, []))
 
 
 def _upgrade(database_url: str, revision: str) -> None:
@@ -184,7 +257,7 @@ def _upgrade(database_url: str, revision: str) -> None:
 
 def _write_as_first(connection: psycopg.Connection) -> None:
     for table in ("tenants", "plans", "customers"):
-        insert(connection, table, STANDING[table])
+        _insert_known(connection, table, STANDING[table])
     for changes in FIRST_PAYMENTS:
         tier = changes["tier"]
         mine = {"payment_id": UUID(int=tier), "stripe_payment_intent_id": f"pi_{tier}"}
@@ -199,6 +272,55 @@ def _write_as_first(connection: psycopg.Connection) -> None:
         }
         del row["payment_method_id"]
         insert(connection, "payment_attempts", row)
+
+
+def _write_as_second(connection: psycopg.Connection) -> None:
+    """Ana has something left, bob owes, eve has used up all: each by entries that say so."""
+    for table in ("tenants", "plans"):
+        _insert_known(connection, table, STANDING[table])
+    now = calendar_month(datetime.now(UTC), "America/Sao_Paulo")
+    for customer_id, zone in (("ana", "America/Sao_Paulo"), ("bob", "America/Sao_Paulo"), ("eve", "Asia/Tokyo")):
+        whose = {"customer_id": customer_id, "time_zone": zone}
+        _insert_known(connection, "customers", STANDING["customers"] | whose)
+    for customer_id, period, tokens in (("ana", now, 5), ("bob", BEFORE, 5)):
+        mine = {"customer_id": customer_id, "starts_at": period[0], "ends_at": period[1]}
+        _insert_known(connection, "periods", STANDING["periods"] | mine | {"tokens": tokens, "events": 1})
+        event = {"customer_id": customer_id, "key": customer_id, "period_start": period[0], "tokens": tokens}
+        line = {"cost": "2.5", "quantity": "5", "unit": "token", "price_id": None}
+        paid = {"cost": Decimal("2.5"), "currency": "USD", "items": Jsonb([line])}
+        _insert_known(connection, "usage_events", STANDING["usage_events"] | event | paid)
+    _write_wallet(connection, 1, "ana", {"grant": Decimal(10), "usage": Decimal("-2.5")})
+    _write_wallet(connection, 2, "ana", {}, currency="GBP")
+    _write_wallet(connection, 3, "bob", {"usage": Decimal("-2.5")})
+    _write_wallet(connection, 4, "eve", {"grant": Decimal(10), "breakage": Decimal(-10)})
+
+
+def _write_wallet(
+    connection: psycopg.Connection, wallet_id: int, customer_id: str, moved: dict[str, Decimal], currency: str = "USD"
+) -> None:
+    """A wallet of the second revision, and one entry of each kind given."""
+    totals = {
+        "balance": sum(moved.values()),
+        "used_total": -moved.get("usage", Decimal(0)),
+        "received_total": sum(amount for kind, amount in moved.items() if kind != "usage"),
+        "last_seq": len(moved),
+    }
+    whose = {"customer_id": customer_id, "wallet_id": wallet_id, "currency": currency}
+    _insert_known(connection, "wallets", STANDING["wallets"] | whose | totals)
+    balance = Decimal(0)
+    for seq, (kind, amount) in enumerate(moved.items(), start=1):
+        balance += amount
+        entry = {"wallet_id": wallet_id, "seq": seq, "amount": amount, "balance_after": balance, "kind": kind}
+        event_key = customer_id if kind == "usage" else None
+        more = {"event_key": event_key, "idempotency_key": None}
+        _insert_known(connection, "ledger_entries", STANDING["ledger_entries"] | entry | more)
+
+
+def _insert_known(connection: psycopg.Connection, table: str, row: Row) -> None:
+    """A row, without the columns that this revision does not know yet."""
+    statement = "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped"
+    known = {name for (name,) in connection.execute(statement, (table,))}
+    insert(connection, table, {name: value for name, value in row.items() if name in known})
 
 
 def _rows(connection: psycopg.Connection, table: str) -> list[dict[str, Any]]:

@@ -11,11 +11,13 @@ from psycopg.types.json import Jsonb
 from billing.payments import COLLECTABLE, PAID, PaymentState
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
+OCTOBER = datetime(2026, 10, 1, 3, tzinfo=UTC)
 NOVEMBER = datetime(2026, 11, 1, 3, tzinfo=UTC)
 DECEMBER = datetime(2026, 12, 1, 3, tzinfo=UTC)
 JANUARY = datetime(2027, 1, 1, 3, tzinfo=UTC)
 PAYMENT, OTHER_PAYMENT = UUID(int=1), UUID(int=2)
 REFUND, OTHER_REFUND = UUID(int=3), UUID(int=4)
+GRANT, OTHER_GRANT = UUID(int=5), UUID(int=6)
 WALLET, OTHER_WALLET = 1, 2
 
 Row = dict[str, Any]
@@ -41,9 +43,20 @@ STANDING: dict[str, Row] = {
         "plan_id": "tiers",
         "plan_version": 1,
         "time_zone": "America/Sao_Paulo",
+        "billed_from": NOW,
         "created_at": NOW,
     },
     "wallets": {"tenant_id": "acme", "customer_id": "ana", "currency": "USD", "created_at": NOW},
+    "credit_grants": {
+        "tenant_id": "acme",
+        "grant_id": GRANT,
+        "wallet_id": WALLET,
+        "source": "promo",
+        "priority": 20,
+        "amount": 10,
+        "reason": "new_user_bonus",
+        "created_at": NOW,
+    },
     "ledger_entries": {
         "tenant_id": "acme",
         "wallet_id": WALLET,
@@ -55,6 +68,8 @@ STANDING: dict[str, Row] = {
         "idempotency_key": "first",
         "occurred_at": NOW,
         "recorded_at": NOW,
+        "grant_id": GRANT,
+        "period_start": NOVEMBER,
     },
     "prices": {
         "scope": "",
@@ -103,6 +118,8 @@ STANDING: dict[str, Row] = {
         "ends_at": DECEMBER,
         "plan_id": "tiers",
         "plan_version": 1,
+        "time_zone": "America/Sao_Paulo",
+        "opened_at": NOVEMBER,
     },
     "period_quantities": {
         "tenant_id": "acme",
@@ -220,6 +237,112 @@ STANDING: dict[str, Row] = {
         "due_at": NOW,
     },
     "envelope_attempts": {"envelope_hash": b"1", "attempts": 1, "last_at": NOW},
+    "month_turns": {"tenant_id": "acme", "customer_id": "ana", "due_at": DECEMBER},
+    "subscription_log": {
+        "tenant_id": "acme",
+        "customer_id": "ana",
+        "at": NOW,
+        "move": "subscribed",
+        "effective_at": NOW,
+        "detail": Jsonb({}),
+    },
+    "corrections": {
+        "tenant_id": "acme",
+        "kind": "void",
+        "event_key": "k1",
+        "customer_id": "ana",
+        "counted_in": NOVEMBER,
+        "told_in": NOVEMBER,
+        "tokens": -1,
+        "cost": -1,
+        "currency": "USD",
+        "wallet_id": WALLET,
+        "seq": 1,
+        "reason": "sent by mistake",
+        "at": NOW,
+    },
+    "statement_numbers": {"tenant_id": "acme", "last_number": 1},
+    "statements": {
+        "tenant_id": "acme",
+        "number": 1,
+        "customer_id": "ana",
+        "period_start": OCTOBER,
+        "period_end": NOVEMBER,
+        "issued_at": NOW,
+        "time_zone": "America/Sao_Paulo",
+        "plan_id": "tiers",
+        "plan_version": 1,
+        "tokens": 8_000_001,
+        "events": 1,
+        "tiers": 1,
+    },
+    "statement_balances": {
+        "tenant_id": "acme",
+        "number": 1,
+        "account": "due",
+        "currency": "BRL",
+        "opening": 0,
+        "closing": 100,
+    },
+    "statement_lines": {
+        "tenant_id": "acme",
+        "number": 1,
+        "line": 1,
+        "kind": "tier",
+        "account": "due",
+        "currency": "BRL",
+        "amount": 100,
+        "about": Jsonb({"tier": 1}),
+        "reference": Jsonb({}),
+    },
+    "archives": {
+        "tenant_id": "acme",
+        "archive_id": 1,
+        "month": "2026-10",
+        "path": "/archive/acme/2026-10",
+        "begun_at": NOW,
+        "written_at": NOW,
+        "events": 2,
+        "entries": 1,
+        "tokens": 1,
+        "cost": 1,
+        "bytes": 1,
+        "sha256": b"1",
+    },
+    "checkpoints": {
+        "tenant_id": "acme",
+        "wallet_id": WALLET,
+        "seq": 5,
+        "entries": 3,
+        "usage_hash": 1,
+        "kept_hash": 1,
+        "occurred_from": OCTOBER,
+        "archive_id": 1,
+        "at": NOW,
+    },
+    "audit_differences": {
+        "tenant_id": "acme",
+        "check_name": "a check",
+        "subject": "ana USD",
+        "expected": "1",
+        "actual": "2",
+        "first_seen_at": NOW,
+        "last_seen_at": NOW,
+    },
+}
+
+#: What makes of some a further row that stands, for others to refer to.
+BESIDE: dict[str, Row] = {
+    "customers": {"customer_id": "zoe"},
+    "tenants": {"tenant_id": "beta"},
+    "wallets": {"currency": "GBP"},
+    "periods": {
+        "starts_at": OCTOBER,
+        "ends_at": NOVEMBER,
+        "opened_at": OCTOBER,
+        "closed_at": NOW,
+        "statement_number": 1,
+    },
 }
 
 #: What makes of each a second row beside it, as right as the first.
@@ -228,6 +351,7 @@ ANOTHER: dict[str, Row] = {
     "plans": {"version": 2},
     "customers": {"customer_id": "bob"},
     "wallets": {"currency": "BRL"},
+    "credit_grants": {"grant_id": OTHER_GRANT},
     "ledger_entries": {"seq": 2, "idempotency_key": None},
     "prices": {"revision": 1},
     "usage_events": {"key": "k2"},
@@ -246,6 +370,16 @@ ANOTHER: dict[str, Row] = {
     "collected_counts": {"customer_id": ""},
     "webhook_events": {"event_id": "evt_2", "due_at": None, "worked_at": NOW, "outcome": "ignored"},
     "envelope_attempts": {"envelope_hash": b"2"},
+    "month_turns": {"customer_id": "zoe"},
+    "subscription_log": {"move": "paused"},
+    "corrections": {"event_key": "k2"},
+    "statement_numbers": {"tenant_id": "beta"},
+    "statements": {"number": 2, "period_start": NOVEMBER, "period_end": DECEMBER},
+    "statement_balances": {"account": "wallet"},
+    "statement_lines": {"line": 2},
+    "archives": {"archive_id": 2, "finished_at": NOW},
+    "checkpoints": {"wallet_id": OTHER_WALLET},
+    "audit_differences": {"subject": "bob USD"},
 }
 
 #: What makes a top-up of a payment of a tier.
@@ -264,10 +398,11 @@ def payment_in(state: PaymentState, attempts_made: int = 1) -> Row:
 
 
 def stand(connection: psycopg.Connection) -> None:
-    """All the rows that stand, and a second wallet for the second rule."""
+    """All the rows that stand."""
     for table, row in STANDING.items():
         insert(connection, table, row)
-    insert(connection, "wallets", another("wallets", currency="GBP"))
+        if table in BESIDE:
+            insert(connection, table, row | BESIDE[table])
 
 
 def insert(connection: psycopg.Connection, table: str, row: Row) -> None:

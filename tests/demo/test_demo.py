@@ -34,7 +34,7 @@ def billed(home: Path, result: Path, *arguments: str) -> tuple[str, dict[str, An
 
 
 def test_a_trace_of_three_customers_ends_as_it_must(short_dir: Path, result: Path) -> None:
-    """One pays a tier, one is debited, the card of one declines; in the JSON, and in a table of 80 columns."""
+    """One pays fee and tier, one is debited, the card of one declines; in the JSON, and in a table of 80 columns."""
     trace = write_trace(short_dir / "trace.csv", *NINE_MILLION_EACH)
 
     said, document = billed(short_dir / "h", result, "--trace", str(trace), "--customers", "3")
@@ -44,24 +44,29 @@ def test_a_trace_of_three_customers_ends_as_it_must(short_dir: Path, result: Pat
     pays_tiers = {"plan": "tiers-8m", **common, "cost": "0", "tier_payments": 1, "currency": "BRL"}
     unchanged = {"balance_before": "0", "balance_after": "0"}
     assert document.pop("customers") == {
-        "customer-0": {**pays_tiers, **unchanged, "tier_payments_by_state": {"succeeded": 1}},
+        "customer-0": {**pays_tiers, **unchanged, **_by_state("succeeded")},
         "customer-1": {
             "plan": "prepaid",
             **common,
             "cost": str(used.normalize()),
+            "fee_payments_by_state": {},
             "tier_payments": 0,
             "tier_payments_by_state": {},
             "balance_before": "1000",
             "balance_after": str((1000 - used).normalize()),
             "currency": "USD",
         },
-        "customer-2": {**pays_tiers, **unchanged, "tier_payments_by_state": {"retry_scheduled": 1}},
+        "customer-2": {**pays_tiers, **unchanged, **_by_state("retry_scheduled")},
     }
     assert document.pop("payments") == {
+        "subscription": {
+            "succeeded": {"count": 1, "amount_minor": 40_000},
+            "retry_scheduled": {"count": 1, "amount_minor": 40_000},
+        },
         "tier": {
             "succeeded": {"count": 1, "amount_minor": 10_000},
             "retry_scheduled": {"count": 1, "amount_minor": 10_000},
-        }
+        },
     }
     assert document.pop("events_per_second") > 0
     assert 0 < document.pop("seconds") < DEMO_SECONDS_MAX
@@ -80,19 +85,32 @@ def test_a_trace_of_three_customers_ends_as_it_must(short_dir: Path, result: Pat
     assert "…" not in said
     assert "\x1b" not in said
     table = " ".join(said.split())
-    for row in ("customer-0 3 9,000,000 1 1 succeeded", "customer-1 3 9,000,000 – – USD 1000.00", "1 retry scheduled"):
+    for row in (
+        "customer-0 3 9,000,000 1 fee succeeded BRL 0 tiers-8m BRL 400.00 = 0 1 tier succeeded BRL 100.00",
+        "customer-1 3 9,000,000 – – USD 1000.00",
+        "fee retry scheduled",
+        "1 tier retry scheduled",
+    ):
         assert row in table
     assert f"- {used:.2f}" in said
     assert f"= {1000 - used:.2f}" in said
 
 
+def _by_state(state: str) -> dict[str, dict[str, int]]:
+    """One fee and one tier."""
+    return {"fee_payments_by_state": {state: 1}, "tier_payments_by_state": {state: 1}}
+
+
 def test_a_trace_of_one_customer_crosses_two_tiers(short_dir: Path, result: Path) -> None:
-    """18.4 million tokens are two tiers beyond the 8 million covered; both payments succeed. And no process is left."""
+    """18.4 million tokens are two tiers beyond the 8 million covered; all is paid, and no process is left."""
     trace = write_trace(short_dir / "trace.csv", *EIGHT_LARGE, (1, 1), (1, 1))
 
     _, document = billed(short_dir / "h", result, "--trace", str(trace), "--customers", "1", "--events", "8")
 
-    assert document["payments"] == {"tier": {"succeeded": {"count": 2, "amount_minor": 20_000}}}
+    assert document["payments"] == {
+        "subscription": {"succeeded": {"count": 1, "amount_minor": 40_000}},
+        "tier": {"succeeded": {"count": 2, "amount_minor": 20_000}},
+    }
     assert (document["emitted"], document["tokens"]) == (8, 18_400_800)
     assert not (short_dir / "h" / "demo" / "state.json").exists()
 

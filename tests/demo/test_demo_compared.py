@@ -18,7 +18,13 @@ BEFORE = {"customer-0": Decimal(0), "customer-1": Decimal(1000), "customer-2": D
 EXPECTED = expectations([TraceRow(NOW, 9_000_000, 10)] * 3, 3)
 RIGHT = [
     CustomerSummary(
-        "customer-0", "tiers-8m", 1, 9_000_010, Decimal(0), {"BRL": Decimal(0)}, {("tier", "succeeded"): (1, 10_000)}
+        "customer-0",
+        "tiers-8m",
+        1,
+        9_000_010,
+        Decimal(0),
+        {"BRL": Decimal(0)},
+        {("subscription", "succeeded"): (1, 40_000), ("tier", "succeeded"): (1, 10_000)},
     ),
     CustomerSummary("customer-1", "prepaid", 1, 9_000_010, Decimal("270.0006"), {"USD": Decimal("729.9994")}, {}),
     CustomerSummary(
@@ -28,10 +34,10 @@ RIGHT = [
         9_000_010,
         Decimal(0),
         {"BRL": Decimal(0)},
-        {("tier", "retry_scheduled"): (1, 10_000)},
+        {("subscription", "retry_scheduled"): (1, 40_000), ("tier", "retry_scheduled"): (1, 10_000)},
     ),
 ]
-CAPTURED: dict[str, Any] = {"totals": {"brl": 10_000}, "payments": {"p": {"successes": 1}}}
+CAPTURED: dict[str, Any] = {"totals": {"brl": 50_000}, "payments": {"p": {"successes": 1}}}
 
 
 def test_the_expectation_follows_from_the_trace_alone() -> None:
@@ -46,16 +52,28 @@ def test_the_expectation_follows_from_the_trace_alone() -> None:
 @pytest.mark.parametrize(
     ("tokens", "payments"),
     [
+        (0, {}),
         (8_000_000, {}),
         (8_000_001, {("tier", "succeeded"): (1, 10_000)}),
         (16_000_000, {("tier", "succeeded"): (1, 10_000)}),
         (16_000_001, {("tier", "succeeded"): (2, 20_000)}),
+        (168_000_000, {("tier", "succeeded"): (19, 190_000), ("tier", "awaiting_approval"): (1, 10_000)}),
     ],
 )
 def test_the_payments_expected_follow_from_the_tokens(tokens: int, payments: dict[Any, Any]) -> None:
-    """Beyond the 8 million that the fee covers, each 8 million begun."""
-    assert expected_payments("customer-0", Expected("tiers-8m", 1, tokens)) == payments
+    """The fee, and beyond the 8 million that it covers, each 8 million begun; by themselves, twenty payments a day."""
+    fee = {("subscription", "succeeded"): (1, 40_000)}
+    assert expected_payments("customer-0", Expected("tiers-8m", 1, tokens)) == fee | payments
     assert expected_payments("customer-1", Expected("prepaid", 1, tokens)) == {}
+
+
+def test_a_card_that_declines_is_not_asked_a_third_time() -> None:
+    """The fee and the first tier are tried; what else is owed waits."""
+    assert expected_payments("customer-2", Expected("tiers-8m", 1, 24_000_001)) == {
+        ("subscription", "retry_scheduled"): (1, 40_000),
+        ("tier", "retry_scheduled"): (1, 10_000),
+        ("tier", "due"): (2, 20_000),
+    }
 
 
 def test_an_event_of_the_trace_has_two_items_and_a_key_of_its_row() -> None:
@@ -74,6 +92,11 @@ def test_what_is_right_is_no_difference() -> None:
     assert list(compared_with_stripe(CAPTURED, RIGHT)) == []
 
 
+def _paid(tier: tuple[str, str], number: int, amount_minor: int) -> dict[str, Any]:
+    """The fee as it must be, and the tier in another way."""
+    return {"payments": {("subscription", "succeeded"): (1, 40_000), tier: (number, amount_minor)}}
+
+
 FALSE: dict[str, tuple[int, dict[str, Any], str]] = {
     "an event more": (0, {"events": 2}, "customer-0: events: expected 1, found 2"),
     "a token less": (1, {"tokens": 9_000_009}, "customer-1: tokens: expected 9000010, found 9000009"),
@@ -84,14 +107,12 @@ FALSE: dict[str, tuple[int, dict[str, Any], str]] = {
         "customer-1: wallet: expected 729.9994, found 729.999400000001",
     ),
     "another plan": (0, {"plan_id": "prepaid"}, "customer-0: plan: expected tiers-8m, found prepaid"),
-    "a payment twice": (0, {"payments": {("tier", "succeeded"): (2, 20_000)}}, "customer-0: payments: expected "),
-    "a payment of less": (0, {"payments": {("tier", "succeeded"): (1, 9_999)}}, "customer-0: payments: expected "),
-    "a payment that waits": (0, {"payments": {("tier", "due"): (1, 10_000)}}, "customer-0: payments: expected "),
-    "a decline that went through": (
-        2,
-        {"payments": {("tier", "succeeded"): (1, 10_000)}},
-        "customer-2: payments: expected ",
-    ),
+    "a payment twice": (0, _paid(("tier", "succeeded"), 2, 20_000), "customer-0: payments: expected "),
+    "a payment of less": (0, _paid(("tier", "succeeded"), 1, 9_999), "customer-0: payments: expected "),
+    "a payment that waits": (0, _paid(("tier", "due"), 1, 10_000), "customer-0: payments: expected "),
+    "a fee that is not owed": (1, _paid(("tier", "due"), 1, 10_000), "customer-1: payments: expected "),
+    "a fee that is missing": (0, {"payments": {("tier", "succeeded"): (1, 10_000)}}, "customer-0: payments: expected "),
+    "a decline that went through": (2, _paid(("tier", "succeeded"), 1, 10_000), "customer-2: payments: expected "),
 }
 
 
@@ -118,8 +139,8 @@ def test_a_customer_that_is_missing_or_made_up_is_named() -> None:
 @pytest.mark.parametrize(
     ("captured", "said"),
     [
-        ({"totals": {}, "payments": {}}, "Stripe captured 0 minor units, 10000 are recorded as succeeded"),
-        ({**CAPTURED, "totals": {"brl": 20_000}}, "Stripe captured 20000 minor units, 10000 are recorded"),
+        ({"totals": {}, "payments": {}}, "Stripe captured 0 minor units, 50000 are recorded as succeeded"),
+        ({**CAPTURED, "totals": {"brl": 60_000}}, "Stripe captured 60000 minor units, 50000 are recorded"),
         ({**CAPTURED, "payments": {"p": {"successes": 2}}}, "payment p was captured 2 times"),
     ],
 )

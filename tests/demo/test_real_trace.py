@@ -17,13 +17,14 @@ from services import cards, customers, reports, tenants
 from services.catalogue_files import read_plans
 from services.collect import claim_due, collect
 from services.gateways import gateway
+from services.months import turn_due
 from services.usage import record_usage
 from tests.demo.conftest import run_demo
 from tests.factories import an_envelope
 
 TRACE = ROOT.parent / "shared" / "data" / "azure_llm_inference_trace_code_2023.csv"
 TOKENS, EVENTS = 18_305_870, 8_819
-TWO_TIERS = {("tier", "succeeded"): (2, 20_000)}
+FEE_AND_TWO_TIERS = {("subscription", "succeeded"): (1, 40_000), ("tier", "succeeded"): (2, 20_000)}
 
 pytestmark = pytest.mark.skipif(not TRACE.exists(), reason=f"there is no {TRACE}")
 
@@ -37,7 +38,10 @@ def test_the_demo_bills_two_tiers(short_dir: Path) -> None:
     assert status == 0, said
     document = json.loads(result.read_text())
     assert (document["tokens"], document["charged"], document["emitted"]) == (TOKENS, EVENTS, EVENTS)
-    assert document["payments"] == {"tier": {"succeeded": {"count": 2, "amount_minor": 20_000}}}
+    assert document["payments"] == {
+        "subscription": {"succeeded": {"count": 1, "amount_minor": 40_000}},
+        "tier": {"succeeded": {"count": 2, "amount_minor": 20_000}},
+    }
 
 
 @pytest.mark.usefixtures("billing_database")
@@ -55,11 +59,12 @@ def test_sent_twice_and_in_any_order_it_bills_the_same() -> None:
 
     parts = [events[first : first + 500] for first in range(0, len(events), 500)]
     outcomes = [record_usage(an_envelope(*part), now) for part in parts]
+    assert turn_due(now).fees == 1
     for tenant_id, payment_id in claim_due(now):
         collect(tenant_id, payment_id, gateway(), now)
 
     (summary,) = reports.customers_of(plan.TENANT)
-    assert (summary.events, summary.tokens, summary.payments) == (EVENTS, TOKENS, TWO_TIERS)
+    assert (summary.events, summary.tokens, summary.payments) == (EVENTS, TOKENS, FEE_AND_TWO_TIERS)
     assert sum(outcome.charged for outcome in outcomes) == EVENTS
     assert sum(outcome.duplicates for outcome in outcomes) == EVENTS
     assert claim_due(now) == []

@@ -1,5 +1,6 @@
 """The Dockerfile, and what can be known of its image without building it."""
 
+import json
 import signal
 import sys
 from pathlib import Path
@@ -12,11 +13,16 @@ from packaging.utils import canonicalize_name
 from sandbox.postgres import PostgresServer
 from sandbox.processes import ManagedProcess, await_condition
 from sandbox.stack import ROOT
+from services.statement_pages import as_json
 from tests.api.signed import an_event, id_of, post, signature
 from tests.deploy.conftest import GIVEN, DeployedValkey, Image, environment_of, free_port, runtime_distributions
 from tests.deploy.files import FOR_EVER, copied, filled_in, pinned, project, seconds, services, stages
+from tests.services.statement_samples import a_statement
 
 ROOMS = project()["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+
+#: What a room is made of: code, and the data that it reads.
+SUFFIXES = {".py", ".json", ".mako", ".sql", ".typed", ".html", ".css", ".typ", ".ttf", ".txt"}
 
 
 def test_whatever_is_copied_exists() -> None:
@@ -99,7 +105,7 @@ def test_the_worker_s_wheel_has_every_room_with_its_data(image: Image) -> None:
         str(path.relative_to(ROOT))
         for room in ROOMS
         for path in (ROOT / room).rglob("*")
-        if path.is_file() and path.suffix in {".py", ".json", ".mako", ".sql", ".typed"}
+        if path.is_file() and path.suffix in SUFFIXES
     }
 
     assert wanted - packed == set()
@@ -137,6 +143,18 @@ def test_the_command_line_starts_with_what_the_image_has(image: Image, tmp_path:
     found = image.run("-m", "cli", "--help", env=image.environment({}, tmp_path), cwd=tmp_path)
 
     assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_a_statement_is_set_with_the_fonts_that_the_image_has(image: Image, tmp_path: Path) -> None:
+    program = (
+        "import json, sys; from services.statement_pages import as_pdf, from_json;"
+        "sys.stdout.buffer.write(as_pdf(from_json(json.loads(sys.argv[1])), 'pt-BR')[:5])"
+    )
+    kept = json.dumps(as_json(a_statement()))
+
+    found = image.run("-c", program, kept, env=image.environment({}, tmp_path), cwd=tmp_path)
+
+    assert (found.stdout, found.stderr) == ("%PDF-", "")
 
 
 def test_a_worker_without_a_broker_s_address_says_what_it_misses(image: Image, tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ def allowed_by(field: FieldInfo) -> str:
             return f"at least {low}"
         case [annotated_types.Gt(gt=low)]:
             return f"more than {low}"
+        case [annotated_types.Ge(ge=low), digits] if hasattr(digits, "decimal_places"):
+            return f"at least {low}, with {digits.decimal_places} decimals at most"
     raise AssertionError(f"say in words what {field.metadata} allows")
 
 
@@ -78,7 +80,7 @@ def test_every_service_stands_there() -> None:
 
 def commands() -> list[str]:
     """Each `centavo …` that the document tells to run."""
-    words = "migrate|worker|beat|api|status|audit|parked|payments|alerts|cards"
+    words = "migrate|worker|beat|api|status|audit|parked|payments|alerts|cards|clock|subscriptions|statements"
     told = re.findall(rf"centavo ((?:{words})\b[^`\n]*)", TEXT)
     told += re.findall(r"run --rm (?:usage|migrate|payments) ?(\w.*)", TEXT)
     return sorted({command.strip() for command in told})
@@ -95,6 +97,8 @@ def test_the_log_records_that_it_tells_to_look_for_are_written() -> None:
 
     for record in (
         "balance inconsistency",
+        "audited",
+        "invariant checked",
         "waiting",
         "the broker is away",
         "stripe refuses our key",
@@ -102,9 +106,14 @@ def test_the_log_records_that_it_tells_to_look_for_are_written() -> None:
         "webhook received",
         "webhook can't be worked",
         "request refused",
+        "months turned",
+        "grants broken",
+        "periods closed",
+        "statement issued",
     ):
         assert f"`{record}`" in TEXT
-        assert any(f'("{record}"' in source for source in sources), record
+        written = re.compile(rf'\(\s*"{re.escape(record)}"')
+        assert any(written.search(source) for source in sources), record
 
 
 def blocks(language: str) -> list[str]:
@@ -173,18 +182,31 @@ INSERT INTO payment_attempts (tenant_id, payment_id, attempt, state, idempotency
 SELECT tenant_id, payment_id, 1, 'submitting', payment_id::text, '{}', 'pm_1',
     now() - CASE customer_id WHEN 'new' THEN 59 ELSE 61 END * interval '1 minute'
 FROM p;
+INSERT INTO month_turns (tenant_id, customer_id, due_at)
+VALUES ('acme', 'turns late', now() - interval '11 minutes'), ('acme', 'turns', now() - interval '9 minutes'),
+    ('acme', 'has ended', NULL);
+INSERT INTO plans (tenant_id, plan_id, version, name, payment_currency, fixed_fee_minor, included_tokens,
+    tier_fee_minor, created_at)
+VALUES ('acme', 'plan', 1, 'Plan', 'BRL', 0, 0, 0, now());
+INSERT INTO periods (tenant_id, customer_id, starts_at, ends_at, plan_id, plan_version, time_zone, opened_at,
+    closed_at, statement_number)
+SELECT 'acme', name, now() - interval '40 days', now() - ended * interval '1 hour', 'plan', 1, 'UTC', now(),
+    now() - closed * interval '1 minute', number
+FROM (VALUES ('closes late', 74, NULL, NULL), ('is in its grace', 72, NULL, NULL), ('is stated late', 80, 61, NULL),
+    ('is stated', 80, 61, 1), ('has just closed', 74, 59, NULL)) AS e(name, ended, closed, number);
 """
 
 
 def test_the_queries_find_what_they_are_said_to_find_and_nothing_else(database: str) -> None:
     latest, to_alert_on = blocks("sql")
-    unseen, lying, unknown = (query for query in to_alert_on.split(";") if query.strip())
+    asked = [latest, *(query for query in to_alert_on.split(";") if query.strip())]
     with psycopg.connect(database) as connection:
         connection.execute(_STANDING)
 
-        found = [connection.execute(query.encode()).fetchall() for query in (latest, unseen, lying, unknown)]
+        found = [connection.execute(query.encode()).fetchall() for query in asked]
 
     assert {row[0] for row in found[0]} == {"evt_lies", "evt_new", "evt_worked"}
     assert [row[:3] for row in found[1]] == [("acme", "refund_failed", 1)]
     assert [row[0] for row in found[2]] == ["evt_lies"]
     assert [row[2] for row in found[3]] == ["lies"]
+    assert [[row[1] for row in rows] for rows in found[4:]] == [["turns late"], ["closes late"], ["is stated late"]]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from centavo import Producer
-from centavo.envelopes import FRAME_BYTES, celery_message, inflated, pack
+from centavo.envelopes import FRAME_BYTES, celery_message, inflated, new_stamp, pack
 from tests.sdk.support import Broker, envelope_in, event, eventually
 
 
@@ -69,7 +69,7 @@ def test_events_go_to_the_queue_that_was_named(broker: Broker) -> None:
 
 
 def test_packing_joins_the_bytes_of_events_untouched() -> None:
-    envelope = pack([b'{"a": 1}', b'{"b":"\\u00fc"}'], sent_at=datetime(2026, 11, 20, 14, 5, 9, 310_999, UTC))
+    envelope = pack([b'{"a": 1}', b'{"b":"\\u00fc"}'], new_stamp(datetime(2026, 11, 20, 14, 5, 9, 310_999, UTC)))
 
     assert envelope.json == (
         b'{"v":1,"id":"%s","sent_at":"2026-11-20T14:05:09.310Z","events":[{"a": 1},{"b":"\\u00fc"}]}'

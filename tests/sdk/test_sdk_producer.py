@@ -12,8 +12,9 @@ from collections.abc import Iterable
 import pytest
 
 from centavo import BufferFull, Counters, Producer, ProducerClosed, UsageEvent
-from centavo.buffer import Buffer, Limits
+from centavo.buffer import Buffer
 from centavo.journal import MemoryJournal
+from centavo.limits import Limits
 from tests.sdk.support import Broker, event, eventually
 
 
@@ -65,8 +66,8 @@ class TestABrokerThatFails:
 
             assert producer.flush(timeout=20) == 0
         assert first_seen(broker.keys()) == ["before", "during"]
-        # The attempt that timed out arrived after all; the one after it was the same envelope.
-        assert [e["id"] for e in broker.envelopes()[1:]] == [broker.envelopes()[-1]["id"]] * 2
+        # The attempt that timed out may have arrived after all; the one after it was the same envelope.
+        assert len({e["id"] for e in broker.envelopes()[1:]}) == 1
 
     def test_attempts_are_spaced_further_and_further_apart(self, stopped_broker: Broker) -> None:
         with Producer(stopped_broker.url, linger_seconds=0) as producer:
@@ -170,6 +171,31 @@ class TestAFullBuffer:
 
         assert size < taken < size + 20_000 * 60
 
+    def test_told_to_raise_it_does_so_at_once(self, stopped_broker: Broker) -> None:
+        producer = Producer(stopped_broker.url, buffer_events_max=1, block_seconds=60, on_full="raise")
+        producer.emit(event("taken"))
+
+        with pytest.raises(BufferFull):
+            producer.emit(event("refused"))
+        producer.close(timeout=0)
+
+    def test_told_to_drop_it_counts_and_says_so(self, stopped_broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+        with Producer(stopped_broker.url, buffer_events_max=1, on_full="drop") as producer:
+            for key in ("taken", "dropped", "dropped too"):
+                producer.emit(event(key))
+            assert (producer.counters.emitted, producer.counters.overflowed) == (1, 2)
+            stopped_broker.start()
+            assert producer.flush(20) == 0
+
+        assert stopped_broker.keys() == ["taken"]
+        assert [r.getMessage().partition(":")[0] for r in caplog.records if r.levelname == "ERROR"] == [
+            f"{number} usage events were dropped" for number in (1, 2)
+        ]
+
+    def test_a_policy_that_is_none_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="on_full is"):
+            Producer("redis://127.0.0.1:1/0", on_full="pray")  # type: ignore[arg-type]
+
     @pytest.mark.parametrize("limits", [{"envelope_events_max": 0}, {"buffer_bytes_max": -1}, {"block_seconds": -1}])
     def test_limits_that_cannot_work_are_refused(self, limits: dict[str, int]) -> None:
         with pytest.raises(ValueError, match=f"{next(iter(limits))} is"):
@@ -267,60 +293,32 @@ class TestTheEnd:
             eventually(lambda: producer.counters.envelopes == 2)
 
             assert producer.counters == Counters(
-                emitted=10, published=8, buffered=2, dropped=0, envelopes=2, failures=0
+                emitted=10, published=8, buffered=2, dropped=0, envelopes=2, failures=0, unreceipted=8
             )
+
+
+class TestWithoutReceipts:
+    """As with workers that give none."""
+
+    def test_a_full_memory_of_unreceipted_envelopes_holds_nobody_up(self, broker: Broker) -> None:
+        with Producer(broker.url, envelope_events_max=1, unreceipted_bytes_max=5_000, block_seconds=0) as producer:
+            for number in range(50):
+                producer.emit(event(str(number)))
+            assert producer.flush(20) == 0
+            counters = producer.counters
+
+        assert 0 < counters.unreceipted < 50
+        assert (counters.published, counters.unreceipted + counters.unwatched) == (50, 50)
+
+    def test_waiting_for_them_ends_and_says_what_is_missing(self, broker: Broker) -> None:
+        with Producer(broker.url) as producer:
+            producer.emit(event())
+
+            assert producer.flush() == 0
+            assert producer.flush(0.1, received=True) == 1
 
 
 @pytest.mark.parametrize(("url", "complaint"), [("carrier-pigeon://loft", "carrier-pigeon"), ("", "no broker URL")])
 def test_a_url_that_names_no_broker_is_refused_at_once(url: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         Producer(url)
-
-
-class KeptJournal:
-    """A journal as a later one on disk will be, kept in memory so that the test can look into it."""
-
-    def __init__(self, kept: Iterable[bytes] = ()) -> None:
-        self.kept = list(kept)
-
-    def append(self, encoded: bytes) -> None:
-        self.kept.append(encoded)
-
-    def confirm(self, count: int) -> None:
-        del self.kept[:count]
-
-    def replay(self) -> Iterable[bytes]:
-        return tuple(self.kept)
-
-
-class TestTheJournal:
-    def test_it_keeps_events_until_the_broker_has_them(self, stopped_broker: Broker) -> None:
-        journal = KeptJournal()
-        with Producer(stopped_broker.url, journal=journal) as producer:
-            producer.emit(event("kept"))
-            assert [event_key(encoded) for encoded in journal.kept] == ["kept"]
-            stopped_broker.start()
-            producer.flush(20)
-
-            assert journal.kept == []
-
-    def test_what_an_earlier_process_left_in_it_is_sent_first(self, broker: Broker) -> None:
-        journal = KeptJournal([event("left").to_wire()])
-        with Producer(broker.url, journal=journal) as producer:
-            producer.emit(event("new"))
-
-        assert broker.keys() == ["left", "new"]
-        assert journal.kept == []
-
-    def test_what_it_cannot_keep_is_not_taken(self, broker: Broker) -> None:
-        class Disk(KeptJournal):
-            def append(self, encoded: bytes) -> None:
-                raise OSError("no space left on device")
-
-        with Producer(broker.url, journal=Disk()) as producer, pytest.raises(OSError, match="no space"):
-            producer.emit(event())
-        assert producer.counters.emitted == 0
-
-
-def event_key(encoded: bytes) -> str:
-    return UsageEvent.model_validate_json(encoded).key

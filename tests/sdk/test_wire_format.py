@@ -35,7 +35,7 @@ def without_what_differs(message: dict[str, Any]) -> dict[str, Any]:
         **message,
         "body": [[{**settled(envelope), "sent_at": type(envelope["sent_at"])}], *body[1:]],
         "headers": settled(message["headers"]),
-        "properties": settled(message["properties"]),
+        "properties": {**settled(message["properties"]), "reply_to": None},
     }
 
 

@@ -17,10 +17,11 @@ from billing.errors import BrokenInvariant
 from billing.payments import PaymentState
 from config.settings import settings
 from db.session import in_transaction
-from payments.gateway import GatewayRejected, IntentRequest
+from payments.gateway import GatewayRejected, GatewayUnavailable, IntentRequest
 from payments.stripe_gateway import StripeGateway
 from sandbox.stripe_double.app import StripeDouble
 from sandbox.stripe_double.calls import Call
+from sandbox.stripe_double.control import CONFIRM, DoubleControl
 from sandbox.stripe_double.errors import ApiError
 from sandbox.stripe_double.server import served
 from services import collect as collecting
@@ -159,6 +160,40 @@ def test_a_server_error_at_the_charge_leaves_the_attempt_open_for_the_next_try(t
     assert taken(due, due_again(due)) is PaymentState.SUCCEEDED
     assert captured() == {due: (FEE, 1)}
     assert attempts(due) == [(1, "succeeded", None)]
+
+
+def test_a_failure_that_stripe_keeps_under_the_key_is_not_asked_for_all_day() -> None:
+    """Stripe gives the same 500 under the same key for 24 hours: what did nothing under it never will."""
+    (due,) = owing()
+    DoubleControl(settings().stripe_api_base or "").add_fault("error_before", "POST", CONFIRM)
+
+    assert collect(TENANT, due, impatient(), datetime.now(UTC)) is None
+    assert payment(due, "state, attempts_made") == ("unknown", 1)
+    again = due_again(due)
+    assert collect(TENANT, due, impatient(), again) is PaymentState.RETRY_SCHEDULED
+    assert payment(due) == ("retry_scheduled", 1, again)
+
+    assert collect(TENANT, due, impatient(), again) is PaymentState.SUCCEEDED
+    assert captured() == {due: (FEE, 1)}
+    assert attempts(due) == [(1, "abandoned", None), (2, "succeeded", None)]
+
+
+def test_a_failure_kept_since_before_the_database_was_put_back_keeps_nothing_from_being_tried_again() -> None:
+    """The decline under that key is the intent's last charge already when the payment's attempt is written anew."""
+    (due,) = owing(DECLINES)
+    (card,) = one("SELECT default_payment_method_id FROM customers")
+    DoubleControl(settings().stripe_api_base or "").add_fault("error_after", "POST", CONFIRM)
+    with pytest.raises(GatewayUnavailable) as failed:
+        impatient().confirm_intent(an_intent_of(due), card, f"pay:{due}:confirm:1")
+    assert not failed.value.is_replay
+
+    now = datetime.now(UTC)
+    assert collect(TENANT, due, impatient(), now) is None
+    assert collect(TENANT, due, impatient(), due_again(due)) is PaymentState.RETRY_SCHEDULED
+    assert attempts(due) == [(1, "abandoned", None)]
+    assert collect(TENANT, due, impatient(), due_again(due)) is PaymentState.RETRY_SCHEDULED
+    assert attempts(due) == [(1, "abandoned", None), (2, "declined", "soft")]
+    assert charges() == 2
 
 
 def test_a_key_that_stripe_refuses_stops_collecting_and_changes_nothing() -> None:

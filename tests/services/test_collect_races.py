@@ -158,7 +158,7 @@ def test_a_top_up_is_one_in_whatever_month_its_key_is_repeated() -> None:
     assert taken(first.payment_id) is PaymentState.SUCCEEDED
     with psycopg.connect(settings().required("database_url"), autocommit=True) as connection:
         connection.execute("SET session_replication_role = replica")
-        for table in ("payment_attempts", "payment_log", "payments", "ledger_entries"):
+        for table in ("payment_attempts", "payment_log", "payments", "ledger_entries", "credit_grants"):
             connection.execute(f"DELETE FROM {table}")
         connection.execute("UPDATE wallets SET balance = 0, received_total = 0, last_seq = 0")
 

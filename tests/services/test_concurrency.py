@@ -125,13 +125,15 @@ def test_grants_and_usage_at_once_end_exact(tmp_path: Path) -> None:
 
 def test_a_period_that_closes_before_the_lock_makes_the_transaction_run_again() -> None:
     """The event was placed in October while that was open; under the lock it is closed, so November counts it."""
-    catalogues()
-    a_customer("ana", plan="tiers-8m", currencies=("BRL",))
     october, november = datetime(2026, 10, 20, tzinfo=UTC), datetime(2026, 11, 6, tzinfo=UTC)
+    catalogues()
+    a_customer("ana", plan="tiers-8m", currencies=("BRL",), now=october)
     record_usage(an_envelope(an_event("ana", [tokens(7)], occurred_at=october)), october)
 
     def close(connection: psycopg.Connection) -> None:
-        connection.execute("UPDATE periods SET closed_at = %s WHERE ends_at < %s", (november, november))
+        connection.execute(
+            "UPDATE periods SET opened_at = starts_at, closed_at = %s WHERE ends_at < %s", (november, november)
+        )
 
     outcome = _meanwhile(
         close, lambda: record_usage(an_envelope(an_event("ana", [tokens(5)], occurred_at=october)), november)

@@ -104,7 +104,7 @@ def test_a_customer_stays_on_the_version_of_the_plan_they_began_with() -> None:
 
 def test_plans_that_are_the_same_stay_and_changed_ones_become_the_next_version() -> None:
     create_tenant(TENANT, "Acme", NOW)
-    tiers, prepaid = read_plans("default")
+    tiers, prepaid, _ = read_plans("default")
 
     first = load_plans(TENANT, [tiers, prepaid], NOW)
     again = load_plans(TENANT, [tiers, prepaid], NOW)

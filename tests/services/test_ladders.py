@@ -100,9 +100,9 @@ def test_each_month_climbs_its_own_ladder() -> None:
 def test_an_event_that_is_late_climbs_the_ladder_of_the_month_it_counts_in() -> None:
     catalogues()
     load_prices([LADDER], NOW)
-    a_customer("ana")
+    a_customer("ana", now=OCTOBER)
     record_usage(an_envelope(an_event_of(10, occurred_at=OCTOBER), an_event_of(10)), NOW)
-    one("UPDATE periods SET closed_at = %s WHERE ends_at < %s RETURNING 1", NOW, NOW)
+    one("UPDATE periods SET opened_at = starts_at, closed_at = %s WHERE ends_at < %s RETURNING 1", NOW, NOW)
 
     record_usage(an_envelope(an_event_of(10, occurred_at=OCTOBER)), NOW)
 

@@ -101,12 +101,13 @@ def test_each_tier_that_begins_lets_one_payment_fall_due(used: int, tiers: int) 
 
 def test_late_events_count_in_the_month_they_occurred_in() -> None:
     """While that month is open; its tokens do not count in this one."""
+    november = datetime(2026, 11, 6, tzinfo=UTC)
     catalogues()
-    a_customer("ana", plan="tiers-8m", currencies=("BRL",))
+    a_customer("ana", plan="tiers-8m", currencies=("BRL",), now=november)
     this_month = an_event("ana", [tokens(5_000_000)], occurred_at=datetime(2026, 11, 5, tzinfo=UTC))
     last_month = an_event("ana", [tokens(5_000_000)], occurred_at=datetime(2026, 10, 31, tzinfo=UTC))
 
-    outcome = record_usage(an_envelope(this_month, last_month), datetime(2026, 11, 6, tzinfo=UTC))
+    outcome = record_usage(an_envelope(this_month, last_month), november)
 
     assert outcome == Outcome(received=2, charged=2)
     assert one("SELECT array_agg(tokens ORDER BY starts_at) FROM periods") == ([5_000_000, 5_000_000],)
@@ -114,11 +115,11 @@ def test_late_events_count_in_the_month_they_occurred_in() -> None:
 
 def test_an_event_of_a_closed_month_counts_in_the_current_one_and_is_marked() -> None:
     """A closed period is never touched again."""
-    catalogues()
-    a_customer("ana", plan="tiers-8m", currencies=("BRL",))
     october, november = datetime(2026, 10, 20, tzinfo=UTC), datetime(2026, 11, 6, tzinfo=UTC)
+    catalogues()
+    a_customer("ana", plan="tiers-8m", currencies=("BRL",), now=october)
     record_usage(an_envelope(an_event("ana", [tokens(7)], occurred_at=october)), october)
-    one("UPDATE periods SET closed_at = now() RETURNING 1")
+    one("UPDATE periods SET opened_at = starts_at, closed_at = ends_at RETURNING 1")
 
     record_usage(an_envelope(an_event("ana", [tokens(5)], occurred_at=october)), november)
 

@@ -5,6 +5,8 @@ from decimal import Decimal
 
 import pytest
 
+from services.months import turn_due
+from services.overview import hold
 from services.reports import CustomerSummary, Progress, customers_of, progress, standing
 from services.usage import record_usage
 from services.voiding import void
@@ -17,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("billing_database")
 def test_nothing_has_happened_yet() -> None:
     """Zeros, not errors."""
     assert customers_of(TENANT) == []
-    assert progress() == Progress(charged=0, parked=0, payments=0, payments_waiting=0)
+    assert progress(datetime.now(UTC)) == Progress(0, 0, payments=0, payments_waiting=0, periods_unopened=0)
     assert standing(datetime.now(UTC)).payment_lag_seconds == 0
 
 
@@ -52,7 +54,21 @@ def test_every_customer_is_summed_up_over_all_months() -> None:
         CustomerSummary("idle", "prepaid", 0, 0, Decimal(0), {"USD": Decimal(0)}, {}),
     ]
     assert customers_of("another") == []
-    assert progress() == Progress(charged=4, parked=2, payments=2, payments_waiting=1)
+    assert progress(october) == Progress(4, 2, payments=2, payments_waiting=1, periods_unopened=2)
+
+
+def test_what_is_held_back_does_not_wait() -> None:
+    """Nobody would collect it, however long one waits."""
+    now = datetime.now(UTC)
+    catalogues(now)
+    for name in ("ana", "eva"):
+        a_customer(name, plan="tiers-8m", currencies=("BRL",))
+    turn_due(now)
+    assert progress(now).payments_waiting == 2
+
+    hold(TENANT, "eva", "asks for an invoice", now)
+
+    assert progress(now) == Progress(0, 0, payments=2, payments_waiting=1, periods_unopened=0)
 
 
 def test_the_lag_is_the_age_of_the_oldest_payment_that_is_due() -> None:

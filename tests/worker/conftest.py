@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +13,14 @@ from config.settings import SANDBOX_STRIPE_KEY, settings
 from db import session
 from sandbox.postgres import PostgresServer
 from sandbox.processes import ManagedProcess
+from sandbox.rabbitmq import RabbitMQServer
 from sandbox.stack import Addresses, is_ready, start_worker
 from sandbox.valkey import ValkeyServer
 from services import accounts, catalogue
 from services.audit import audit
-from tests.conftest import TEMPLATE, WorkerStarter
+from tests.conftest import TEMPLATE, WorkerStarter, emptied
 from tests.factories import catalogues
-from tests.worker.support import Broker
+from tests.worker.support import AtRabbitMQ, AtValkey, Broker
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +30,37 @@ class Station:
     worker: ManagedProcess
     broker: Broker
 
+    @property
+    def valkey(self) -> AtValkey:
+        """Its broker, of a test that runs on Valkey alone."""
+        assert isinstance(self.broker, AtValkey)
+        return self.broker
 
-@pytest.fixture(scope="module")
-def station(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
-    """One worker on a database and a broker of the module's own; at the end it has lived, and the audit holds."""
+
+@contextmanager
+def a_broker(kind: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[Broker]:
+    """A Valkey of its own, or this test worker's RabbitMQ, which takes long to start."""
+    if kind == "rabbitmq":
+        server = request.getfixturevalue("rabbitmq")
+        emptied(server)
+        yield AtRabbitMQ(server)
+        return
+    with ValkeyServer(folder / "valkey") as valkey:
+        at_broker = AtValkey(valkey)
+        yield at_broker
+        at_broker.close()
+
+
+@pytest.fixture(scope="module", params=["valkey", "rabbitmq"])
+def station(
+    postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Station]:
+    """One worker on a database of the module's own and a broker; at the end it has lived, and the audit holds."""
     folder = tmp_path_factory.mktemp("station")
     name = f"station_{os.getpid()}"
     postgres.create_database(name, template=TEMPLATE)
-    with ValkeyServer(folder / "valkey") as valkey, pytest.MonkeyPatch.context() as environment:
-        addresses = Addresses(postgres.uri(name), valkey.url, "http://127.0.0.1:9")
+    with a_broker(request.param, folder, request) as at_broker, pytest.MonkeyPatch.context() as environment:
+        addresses = Addresses(postgres.uri(name), at_broker.url, "http://127.0.0.1:9")
         said = addresses.as_environment(folder / "home", CENTAVO_STRIPE_SECRET_KEY=SANDBOX_STRIPE_KEY)
         for variable in (variable for variable in said if variable.startswith("CENTAVO_")):
             environment.setenv(variable, said[variable])
@@ -43,9 +68,7 @@ def station(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) 
         catalogues()
         worker = start_worker("station", "usage", 1, said, folder)
         worker.wait_ready(lambda: is_ready(worker), 30)
-        at_broker = Broker(valkey.url)
         yield Station(worker, at_broker)
-        at_broker.close()
         has_lived = worker.alive
         worker.stop()
         result = audit()
@@ -70,9 +93,11 @@ def start_a_worker(start_a_worker: WorkerStarter) -> Iterator[WorkerStarter]:
 
 
 @pytest.fixture
-def producer(broker: str) -> Iterator[Broker]:
+def producer(broker_server: ValkeyServer | RabbitMQServer) -> Iterator[Broker]:
     """The broker of a test, as producers see it."""
-    at_broker = Broker(broker)
+    at_broker: Broker = (
+        AtRabbitMQ(broker_server) if isinstance(broker_server, RabbitMQServer) else AtValkey(broker_server)
+    )
     yield at_broker
     at_broker.close()
 

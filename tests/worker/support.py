@@ -3,6 +3,7 @@
 import itertools
 import json
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -14,11 +15,14 @@ import redis
 
 from config.settings import settings
 from sandbox.processes import ManagedProcess, await_condition
+from sandbox.rabbitmq import RabbitMQServer
+from sandbox.valkey import ValkeyServer
 from tests.looking import one, rows
 
 QUEUE = "usage"
+DEAD = "usage.dead"
 TASK = "centavo.record_usage"
-#: Looks, 20 ms apart, at which the broker's lists must be empty.
+#: Looks, 20 ms apart, at which the broker's queues must be empty.
 LOOKS_MIN = 10
 
 
@@ -31,58 +35,75 @@ class Kept(NamedTuple):
     raw: bytes
 
 
-class Broker:
+class Broker(ABC):
     """The broker, as producers of all kinds use it."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._client = redis.Redis.from_url(url)
 
-    def close(self) -> None:
-        self._client.close()
+    def close(self) -> None:  # noqa: B027 - not every broker leaves something open
+        """Nothing more is asked."""
 
-    def publish(self, body: bytes, headers: dict[str, Any] | None = None, **properties: Any) -> None:
+    def publish(
+        self, body: bytes, headers: dict[str, Any] | None = None, *, queue: str = QUEUE, **properties: Any
+    ) -> None:
         """A message by bare kombu: this body, these headers and nothing else."""
         with kombu.Connection(self.url) as connection, connection.Producer() as producer:
-            _publish(producer, body, headers or {}, **properties)
+            _publish(producer, body, headers or {}, queue, **properties)
 
-    def send(self, *envelopes: bytes, **headers: Any) -> None:
+    def send(self, *envelopes: bytes, queue: str = QUEUE, **headers: Any) -> None:
         """Envelopes, each in a proper task message with these headers added."""
         with kombu.Connection(self.url) as connection, connection.Producer() as producer:
             for envelope in envelopes:
                 body = body_of(envelope.decode("utf-8", "surrogatepass"))
-                _publish(producer, body, {**task_headers(), **headers})
-
-    def push(self, item: bytes) -> None:
-        """Bytes straight into the list, as no producer should."""
-        self._client.lpush(QUEUE, item)
+                _publish(producer, body, {**task_headers(), **headers}, queue)
 
     @property
     def waiting(self) -> int:
         """Messages that nobody has taken yet."""
-        return self._lists()[0]
+        return self._lengths()[0]
 
     @property
     def unacknowledged(self) -> int:
         """Messages that some worker has taken and not finished."""
-        return self._lists()[1]
+        return self._lengths()[1]
 
     def await_drained(self, seconds: float = 60) -> None:
         """Wait until every message was acknowledged.
 
-        A message that was popped a moment ago is in no list yet, so the lists must stay empty for a while.
+        A message that was popped a moment ago is in no list of Redis yet, and one that a worker passes on is in no
+        queue, so they must stay empty for a while.
         """
         looks = itertools.count()
 
         def drained() -> bool:
             nonlocal looks
-            if any(self._lists()):
+            if any(self._lengths()):
                 looks = itertools.count()
             return next(looks) >= LOOKS_MIN
 
         await_condition(drained, seconds, "every message to be done")
 
-    def _lists(self) -> tuple[int, int]:
+    @abstractmethod
+    def _lengths(self) -> tuple[int, int]:
+        """Waiting, unacknowledged."""
+
+
+class AtValkey(Broker):
+    """Valkey, with one list that waits and one hash of all that was taken."""
+
+    def __init__(self, server: ValkeyServer) -> None:
+        super().__init__(server.url)
+        self._client = redis.Redis.from_url(server.url)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def push(self, item: bytes) -> None:
+        """Bytes straight into the list, as no producer should."""
+        self._client.lpush(QUEUE, item)
+
+    def _lengths(self) -> tuple[int, int]:
         with self._client.pipeline() as both:
             both.llen(QUEUE)
             both.hlen("unacked")
@@ -90,9 +111,25 @@ class Broker:
         return int(waiting), int(unacknowledged)
 
 
-def _publish(producer: Any, body: bytes, headers: dict[str, Any], **properties: Any) -> None:
+class AtRabbitMQ(Broker):
+    """RabbitMQ, with the usage queue and its dead letters."""
+
+    def __init__(self, server: RabbitMQServer) -> None:
+        super().__init__(server.url)
+        self._server = server
+
+    def _lengths(self) -> tuple[int, int]:
+        each = [self._server.lengths(queue) for queue in (QUEUE, DEAD)]
+        known = [lengths for lengths in each if lengths is not None]
+        if len(known) < len(each):
+            return 1, 0  # while the server is away, nobody says that nothing is left
+        unacknowledged = sum(lengths.handed_out for lengths in known)
+        return sum(lengths.all for lengths in known) - unacknowledged, unacknowledged
+
+
+def _publish(producer: Any, body: bytes, headers: dict[str, Any], queue: str, **properties: Any) -> None:
     said = {"content_type": "application/json", "content_encoding": "utf-8", **properties}
-    producer.publish(body, exchange="", routing_key=QUEUE, headers=headers, **said)
+    producer.publish(body, exchange="", routing_key=queue, headers=headers, **said)
 
 
 def body_of(*arguments: Any, named: Any = None, options: Any = None) -> bytes:

@@ -9,33 +9,44 @@ from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
+import kombu
 import psutil
 import pytest
 
+from config import clock
 from sandbox.processes import ConditionNotMet, await_condition
-from tests.conftest import WorkerStarter
+from sandbox.rabbitmq import RabbitMQServer
+from services import parked
+from tasks.queues import depths
+from tests.conftest import WorkerStarter, both_brokers
 from tests.factories import a_customer, an_envelope, an_event, catalogues
 from tests.looking import one, rows, wallet
 from tests.worker.support import (
+    DEAD,
     Broker,
     Kept,
     await_charged,
+    body_of,
     charged,
     children,
     deaths,
     kept_inputs,
     nothing_is_left,
     parked_events,
+    task_headers,
     waits_for_a_lock,
     wallets_locked,
 )
 
 pytestmark = pytest.mark.faults
+on_rabbitmq = pytest.mark.parametrize("broker_kind", ["rabbitmq"])
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks at or limits processes as only Linux can")
 
 #: Kills that an envelope of 500 needs at most until its one poisonous event stands alone and is parked:
 #: 3 as a whole, 1 as all of its parts, 9 as halves of halves, 4 alone.
 KILLS_MAX = 17
+#: How long RabbitMQ may take to see that a connection is gone.
+RETURNED_SECONDS_MAX = 2
 POISON = ("poison", "kills_worker", "a worker died 4 times while it recorded this event alone")
 
 
@@ -53,6 +64,7 @@ def arm(fault_dir: Path, point: str, times: int) -> Callable[[], int]:
     return lambda: len(list(fault_dir.glob(f"{point}.*")))
 
 
+@both_brokers
 def test_the_same_envelope_delivered_three_times_is_charged_once(
     start_a_worker: WorkerStarter, producer: Broker
 ) -> None:
@@ -67,8 +79,16 @@ def test_the_same_envelope_delivered_three_times_is_charged_once(
     assert nothing_is_left()
 
 
-@pytest.mark.parametrize("events", [1, 20])
-@pytest.mark.parametrize("point", ["usage.before_commit", "usage.after_commit"])
+@pytest.mark.parametrize(
+    ("broker_kind", "point", "events"),
+    [
+        ("valkey", "usage.before_commit", 1),
+        ("valkey", "usage.before_commit", 20),
+        ("valkey", "usage.after_commit", 1),
+        ("valkey", "usage.after_commit", 20),
+        ("rabbitmq", "usage.after_commit", 20),
+    ],
+)
 def test_a_child_killed_five_times_in_a_row_charges_once(
     start_a_worker: WorkerStarter, producer: Broker, fault_dir: Path, point: str, events: int
 ) -> None:
@@ -101,6 +121,7 @@ def test_a_killed_child_costs_no_other_envelope(
     assert nothing_is_left()
 
 
+@both_brokers
 def test_an_event_that_kills_every_child_is_found_and_parked(
     start_a_worker: WorkerStarter, producer: Broker, fault_dir: Path
 ) -> None:
@@ -182,6 +203,62 @@ def test_a_killed_main_process_loses_nothing(
     assert nothing_is_left()
 
 
+@on_rabbitmq
+def test_rabbitmq_takes_back_at_once_what_a_killed_main_process_held(
+    start_a_worker: WorkerStarter, producer: Broker, billing_database: str
+) -> None:
+    """Not after a time-out, and though its children have not ended yet: the next worker gets it all.
+
+    Also when a child began after there was a connection, of which a fork could have kept it a copy.
+    """
+    worker = start_a_worker(children=2)
+    first = children(worker)
+    psutil.Process(first[0]).kill()
+    await_condition(lambda: len({*children(worker)} - {*first}) == 1, 10, "a new child")
+    with wallets_locked(billing_database):
+        producer.send(*[an_envelope(*[an_event("ana") for _ in range(5)]) for _ in range(12)])
+        await_condition(lambda: producer.unacknowledged == 8, 10, "the worker to fetch its fill")
+        await_condition(lambda: waits_for_a_lock(billing_database), 10, "a child to be in the middle")
+        pool = [psutil.Process(child) for child in children(worker)]
+        for child in pool:
+            child.suspend()  # it can't notice
+        worker.send_signal(signal.SIGKILL)
+        await_condition(lambda: producer.waiting == 12, RETURNED_SECONDS_MAX, "all to be back")
+        for child in pool:
+            child.resume()
+    start_a_worker(name="second")
+
+    producer.await_drained()
+    assert charged("ana") == 60
+    assert wallet("ana") == Decimal("98.2")
+    assert nothing_is_left()
+
+
+@on_rabbitmq
+def test_what_rabbitmq_gives_up_on_is_charged_or_parked(
+    start_a_worker: WorkerStarter, producer: Broker, broker_server: RabbitMQServer
+) -> None:
+    """What a careless producer had expire is charged; what was rejected once too often is parked, as an envelope."""
+    rejected = an_envelope(an_event("ana"))
+    with kombu.Connection(producer.url) as connection:
+        producer.send(rejected)
+        channel = connection.default_channel
+        channel.basic_reject(channel.basic_get("usage").delivery_tag, requeue=False)
+        producer.publish(body_of(an_envelope(an_event("ana")).decode()), task_headers(), expiration=0.001)
+        await_condition(lambda: getattr(broker_server.lengths(DEAD), "ready", 0) == 2, 10, "both to be given up on")
+
+    start_a_worker(queues="usage")
+
+    await_charged("ana", 1)
+    producer.await_drained()
+    detail = "RabbitMQ gave up on this message of the queue 'usage': rejected"
+    assert kept_inputs() == [Kept("kills_worker", detail, 1, rejected)]
+    assert depths() == dict.fromkeys(("usage", "payments", "ticks", "usage.dead"), 0)
+    (row,) = parked.waiting()
+    assert parked.replay(row.parked_id, clock.now()).charged == 1
+    assert charged("ana") == 2
+
+
 def test_two_workers_racing_on_one_customer_charge_each_event_once(
     start_a_worker: WorkerStarter, producer: Broker
 ) -> None:
@@ -255,6 +332,7 @@ def test_a_child_killed_while_itwaits_for_a_lock_loses_nothing(
     assert nothing_is_left()
 
 
+@both_brokers
 def test_a_stopped_worker_leaves_no_child_behind(start_a_worker: WorkerStarter, producer: Broker) -> None:
     """SIGTERM, with work at hand: what was begun is finished, what was not comes back."""
     producer.send(*[an_envelope(*[an_event("ana") for _ in range(20)]) for _ in range(30)])

@@ -101,6 +101,9 @@ def test_a_message_that_is_none_is_parked_once(station: Station, wrong: Wrong) -
     assert str(wallet(customer)).startswith("0.97")
 
 
+#: RabbitMQ lets nobody into its queues but by its protocol.
+on_valkey = pytest.mark.parametrize("station", ["valkey"], indirect=True)
+
 PUSHED: dict[str, tuple[bytes, str]] = {
     "an envelope without a message": (an_envelope(b'"pushed"'), "KeyError: 'properties'"),
     "text": (b"hello", "it is not JSON"),
@@ -129,6 +132,7 @@ PUSHED: dict[str, tuple[bytes, str]] = {
 }
 
 
+@on_valkey
 @pytest.mark.parametrize(("item", "said"), PUSHED.values(), ids=PUSHED)
 def test_what_lies_in_the_queue_and_is_no_message_is_parked_once(station: Station, item: bytes, said: str) -> None:
     """The worker's main process reads it and lives; the next envelope is charged."""
@@ -136,7 +140,7 @@ def test_what_lies_in_the_queue_and_is_no_message_is_parked_once(station: Statio
     before = {k.raw for k in kept_inputs()}
 
     for _ in range(2):
-        station.broker.push(item)
+        station.valkey.push(item)
     station.broker.send(an_envelope(an_event(customer)))
 
     await_charged(customer, 1)
@@ -236,15 +240,17 @@ def test_a_compressed_message_is_charged(station: Station) -> None:
     await_charged(customer, 1)
 
 
+@on_valkey
 def test_a_message_written_by_hand_is_charged(station: Station) -> None:
     """No exchange, no routing key, no priority: what the document asks for is enough, and no more is needed."""
     customer = a_customer(uuid.uuid4().hex, credit="1")
 
-    station.broker.push(by_hand(an_envelope(an_event(customer))))
+    station.valkey.push(by_hand(an_envelope(an_event(customer))))
 
     await_charged(customer, 1)
 
 
+@on_valkey
 @pytest.mark.parametrize("came_back", [False, True])
 def test_an_event_that_postgres_refuses_costs_no_other(station: Station, came_back: bool) -> None:
     """Whether its envelope comes for the first time or again."""
@@ -253,7 +259,7 @@ def test_an_event_that_postgres_refuses_costs_no_other(station: Station, came_ba
     refused = refused.replace(b'"metadata":{"a":1}', b'"metadata":{"a":1e400000}')
     envelope = an_envelope(an_event(customer), refused, an_event(customer))
 
-    station.broker.push(by_hand(envelope, delivery_info={"redelivered": came_back}))
+    station.valkey.push(by_hand(envelope, delivery_info={"redelivered": came_back}))
 
     await_charged(customer, 2)
     station.broker.await_drained()

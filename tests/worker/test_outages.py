@@ -1,6 +1,6 @@
 """Servers that go away under a running worker: it waits, parks nothing, loses nothing, and goes on.
 
-Each test has a Postgres and a Valkey of its own to stop.
+Each test has a Postgres of its own to stop, and those that stop their broker have one of their own.
 """
 
 import shutil
@@ -15,10 +15,12 @@ import psutil
 import pytest
 import redis
 
+from centavo import Producer
 from db import session
 from db.migrate import migrate
 from sandbox.postgres import PostgresServer
 from sandbox.processes import ManagedProcess, await_condition
+from sandbox.rabbitmq import RabbitMQServer, rabbitmq_missing
 from sandbox.valkey import ValkeyServer
 from tests.conftest import TEMPLATE, WorkerStarter
 from tests.factories import a_customer, an_envelope, an_event, catalogues
@@ -63,6 +65,15 @@ def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
         yield server
 
 
+@pytest.fixture
+def rabbitmq_to_kill(tmp_path: Path) -> Iterator[RabbitMQServer]:
+    """A server of the test's own; the others are quicker with the one that all share."""
+    if why := rabbitmq_missing():
+        pytest.skip(why)
+    with RabbitMQServer(tmp_path / "rabbitmq") as server:
+        yield server
+
+
 @pytest.fixture(autouse=True)
 def ana(billing_database: str) -> None:
     """A customer with credit."""
@@ -71,7 +82,10 @@ def ana(billing_database: str) -> None:
     session.close()  # this process holds no connection that could break
 
 
-@pytest.mark.parametrize(("visibility_timeout_seconds", "away_seconds"), [(2, 20.0), (300, 3.0)])
+@pytest.mark.parametrize(
+    ("broker_kind", "visibility_timeout_seconds", "away_seconds"),
+    [("valkey", 2, 20.0), ("valkey", 300, 3.0), ("rabbitmq", 300, 3.0)],
+)
 def test_postgres_away_in_the_middle(
     start_a_worker: WorkerStarter,
     producer: Broker,
@@ -151,22 +165,34 @@ def test_a_child_killed_while_it_waits_for_postgres_loses_nothing(
     assert nothing_is_left()
 
 
+@pytest.mark.parametrize("broker_kind", ["valkey", "rabbitmq_to_kill"])
 def test_the_broker_away_in_the_middle(
-    start_a_worker: WorkerStarter, producer: Broker, valkey: ValkeyServer, billing_database: str
+    start_a_worker: WorkerStarter,
+    producer: Broker,
+    broker_server: ValkeyServer | RabbitMQServer,
+    billing_database: str,
 ) -> None:
-    """It crashes while the worker has its hands full, and can't be told what is done: all goes on when it is back."""
+    """It crashes while the worker has its hands full, and can't be told what is done: all goes on when it is back.
+
+    Also for who emits meanwhile.
+    """
     worker = start_a_worker(children=2, CENTAVO_VISIBILITY_TIMEOUT_SECONDS="2")
     with wallets_locked(billing_database):
         producer.send(*[an_envelope(*[an_event("ana") for _ in range(20)]) for _ in range(50)])
         await_condition(lambda: producer.unacknowledged == 8, 10, "the worker to have its hands full")
-        valkey.kill()
+        broker_server.kill()
     await_condition(lambda: charged("ana") >= 40, 30, "both children to be done", log_file=worker.log_file)
     await_condition(lambda: has_noticed(worker), 10, "the worker to notice", log_file=worker.log_file)
-    valkey.start()
+    with Producer(producer.url) as emitting:
+        for _ in range(100):
+            emitting.emit(an_event("ana"))
+        await_condition(lambda: emitting.counters.failures > 0, 10, "the producer to notice")
+        broker_server.start()
+        assert emitting.flush(30) == 0
 
     producer.await_drained()
-    assert charged("ana") == 1000
-    assert wallet("ana") == Decimal(70)
+    assert charged("ana") == 1100
+    assert wallet("ana") == Decimal(67)
     assert worker.alive
     assert nothing_is_left()
 

@@ -1,10 +1,9 @@
 """Emit usage events and forget them; Centavo charges each exactly once."""
 
 from centavo import adapters
-from centavo.buffer import Counters
 from centavo.errors import BufferFull, CentavoError, ProducerClosed, UsageMalformed
 from centavo.events import Item, UsageEvent
-from centavo.journal import Journal
+from centavo.limits import Counters
 from centavo.producer import Producer
 
 __all__ = [
@@ -12,7 +11,6 @@ __all__ = [
     "CentavoError",
     "Counters",
     "Item",
-    "Journal",
     "Producer",
     "ProducerClosed",
     "UsageEvent",

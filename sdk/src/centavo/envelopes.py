@@ -29,12 +29,24 @@ LINGER_SECONDS = 0.2
 COMPRESSED = b"zlib:"
 COMPRESSED_FROM_BYTES = 2048
 COMPRESSION_LEVEL = 1
+#: Where receipts go: a queue for each producer, named in its messages. Workers write to no other.
+RECEIPTS_PREFIX = "centavo.receipts."
+#: Such a queue ends when nobody has used it for so long.
+RECEIPTS_SECONDS = 3600
 CONTENT_TYPE = "application/json"
 CONTENT_ENCODING = "utf-8"
 
 _BEFORE_EVENTS = '{"v":%d,"id":"%s","sent_at":"%s","events":['
 _AFTER_EVENTS = b"]}"
 _AFTER_ENVELOPE = b'],{},{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]'
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What makes an envelope itself, apart from its events."""
+
+    envelope_id: str
+    sent_at: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +67,15 @@ class Message:
     body: bytes
 
 
-def pack(events: Sequence[bytes], *, sent_at: datetime | None = None) -> Envelope:
-    """An envelope around events that `UsageEvent.to_wire()` encoded; it gets a new id."""
-    envelope_id = str(uuid7())
-    before = _BEFORE_EVENTS % (WIRE_VERSION, envelope_id, _rfc3339(sent_at or datetime.now(UTC)))
-    return Envelope(envelope_id, len(events), b"".join((before.encode(), b",".join(events), _AFTER_EVENTS)))
+def new_stamp(sent_at: datetime | None = None) -> Stamp:
+    return Stamp(str(uuid7()), _rfc3339(sent_at or datetime.now(UTC)))
+
+
+def pack(events: Sequence[bytes], stamp: Stamp | None = None) -> Envelope:
+    """An envelope around events that `UsageEvent.to_wire()` encoded; with the same stamp it is the same envelope."""
+    stamp = stamp or new_stamp()
+    before = _BEFORE_EVENTS % (WIRE_VERSION, stamp.envelope_id, stamp.sent_at)
+    return Envelope(stamp.envelope_id, len(events), b"".join((before.encode(), b",".join(events), _AFTER_EVENTS)))
 
 
 def celery_message(envelope: Envelope) -> Message:
@@ -92,6 +108,14 @@ def celery_message(envelope: Envelope) -> Message:
     properties = {"correlation_id": envelope.id, "reply_to": ""}
     body = b"".join((b"[[", _as_argument(envelope.json), _AFTER_ENVELOPE))
     return Message(headers, properties, body)
+
+
+def again(message: Message) -> Message:
+    """The same envelope in a message with an id of its own, so that a receipt says which of the two was taken."""
+    message_id = str(uuid7())
+    return Message(
+        {**message.headers, "id": message_id}, {**message.properties, "correlation_id": message_id}, message.body
+    )
 
 
 def _as_argument(json: bytes) -> bytes:

@@ -27,7 +27,7 @@ class BufferFull(CentavoError):
         super().__init__(
             f"{events} usage events ({size} bytes) wait to be sent and no room came free in "
             f"{waited_seconds:g} s; {cause}. This event was not taken: emit the same event again later, "
-            f"or give the producer a larger buffer_events_max, buffer_bytes_max or block_seconds."
+            f"or give the producer a larger buffer_events_max, buffer_bytes_max, journal_bytes_max or block_seconds."
         )
 
 

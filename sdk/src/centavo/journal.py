@@ -1,41 +1,79 @@
-"""Where events are kept until the broker has them.
+"""Where events are kept until nobody needs them any more: in the memory of the process, or on disk.
 
-Today that is the memory of the process, and what is in it dies with the process. A journal on disk can take
-its place without a change elsewhere: the buffer tells its journal of every event it takes and of every event
-the broker took, and a producer first sends what the journal still holds.
+The buffer hands every event to its journal and goes by what it gets back, which is all it needs to have the
+event again: in memory the event itself, on disk the place where it lies.
 """
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
+
+#: What stands for an event in the buffer: whatever its journal can read it back from.
+Kept = Any
 
 
 class Journal(Protocol):
-    """What a producer asks of a journal; every call comes under the buffer's lock, in the order of events.
+    """What the buffer asks of a journal. Every call comes under the buffer's lock, but for `read` and `sync`."""
 
-    A journal belongs to one process: the child of a fork goes on with a `MemoryJournal`.
-    """
+    #: Whether what is in it outlives the process.
+    durable: bool
 
-    def append(self, event: bytes) -> None:
+    def take_over(self) -> Iterable[Kept]:
+        """What dead processes left, oldest first. It stays kept until it is settled."""
+
+    def append(self, event: bytes) -> Kept:
         """Keep this event. The event counts as emitted only once this returns; an error refuses it."""
 
-    def confirm(self, count: int) -> None:
-        """Forget the `count` oldest events: the broker has them."""
+    def has_room(self, size: int) -> bool:
+        """Whether an event of so many bytes can be kept as well."""
 
-    def replay(self) -> Iterable[bytes]:
-        """The events that an earlier process kept and never confirmed, oldest first; asked for once.
+    def size(self, kept: Kept) -> int:
+        """How many bytes the event has."""
 
-        They stay kept (the buffer does not append them again) until they are confirmed.
-        """
+    def read(self, kept: Kept) -> bytes:
+        """The event again. Raises `OSError`."""
+
+    def settle(self, kept: Iterable[Kept]) -> None:
+        """Forget these: nobody will ask for them again."""
+
+    def sync(self) -> None:
+        """See to it that what was kept so far survives a power cut."""
+
+    def close(self) -> None:
+        """Let go of what is left, for another process to take over."""
+
+    def for_child(self) -> "Journal":
+        """The journal of a forked child, which leaves this one to the parent."""
 
 
 class MemoryJournal:
     """Keeps nothing of its own: the buffer is the memory."""
 
-    def append(self, event: bytes) -> None:
-        pass
+    durable = False
 
-    def confirm(self, count: int) -> None:
-        pass
-
-    def replay(self) -> Iterable[bytes]:
+    def take_over(self) -> Iterable[Kept]:
         return ()
+
+    def append(self, event: bytes) -> Kept:
+        return event
+
+    def has_room(self, size: int) -> bool:
+        del size
+        return True
+
+    def size(self, kept: Kept) -> int:
+        return len(kept)
+
+    def read(self, kept: Kept) -> bytes:
+        return bytes(kept)
+
+    def settle(self, kept: Iterable[Kept]) -> None:
+        pass
+
+    def sync(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def for_child(self) -> "MemoryJournal":
+        return MemoryJournal()

@@ -1,0 +1,124 @@
+"""What the database and Stripe have, as plain rows. Imports nothing of the project."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+Customer = tuple[str, str]
+"""tenant, customer"""
+Wallet = tuple[str, str, str]
+"""tenant, customer, currency"""
+
+
+class EventFact(NamedTuple):
+    tenant_id: str
+    key: str
+    customer_id: str
+    status: str
+    occurred_at: datetime
+    period_start: datetime | None
+    is_late: bool
+    tokens: int
+    cost: Decimal
+    currency: str | None
+    items: list[dict[str, Any]]
+    park_reason: str | None
+    committed_at: float | None
+
+
+class EntryFact(NamedTuple):
+    tenant_id: str
+    customer_id: str
+    currency: str
+    seq: int
+    amount: Decimal
+    balance_after: Decimal
+    kind: str
+    event_key: str | None
+    idempotency_key: str | None
+    grant_id: str | None
+    parts: dict[str, Any] | None
+
+    @property
+    def wallet(self) -> Wallet:
+        return self.tenant_id, self.customer_id, self.currency
+
+
+class WalletFact(NamedTuple):
+    tenant_id: str
+    customer_id: str
+    currency: str
+    balance: Decimal
+    debt: Decimal
+    reserved: Decimal
+    used_total: Decimal
+    received_total: Decimal
+    last_seq: int
+
+    @property
+    def wallet(self) -> Wallet:
+        return self.tenant_id, self.customer_id, self.currency
+
+
+class GrantFact(NamedTuple):
+    tenant_id: str
+    customer_id: str
+    currency: str
+    grant_id: str
+    amount: Decimal
+    remaining: Decimal
+    paid_debt: Decimal
+
+
+class PeriodFact(NamedTuple):
+    tenant_id: str
+    customer_id: str
+    starts_at: datetime
+    ends_at: datetime
+    tokens: int
+    events: int
+    tiers_reached: int
+
+
+class PaymentFact(NamedTuple):
+    tenant_id: str
+    customer_id: str
+    payment_id: str
+    period_start: datetime
+    kind: str
+    tier: int
+    generation: int
+    amount_minor: int
+    currency: str
+    state: str
+
+
+class InputFact(NamedTuple):
+    input_hash: bytes
+    reason: str
+    times_seen: int
+
+
+class Captured(NamedTuple):
+    """What Stripe took for one payment, in how many successful intents."""
+
+    minor: int
+    refunded_minor: int
+    successes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All of it, at one moment."""
+
+    events: Sequence[EventFact]
+    entries: Sequence[EntryFact]
+    wallets: Sequence[WalletFact]
+    grants: Sequence[GrantFact]
+    periods: Sequence[PeriodFact]
+    payments: Sequence[PaymentFact]
+    inputs: Sequence[InputFact]
+    captured: dict[str, Captured]
+    """by payment"""

@@ -1,0 +1,47 @@
+"""The database and the Stripe double as plain facts, for the oracle to be compared with."""
+
+from typing import Any, LiteralString
+
+from chaos.facts import (
+    Captured,
+    EntryFact,
+    EventFact,
+    Facts,
+    GrantFact,
+    InputFact,
+    PaymentFact,
+    PeriodFact,
+    WalletFact,
+)
+from db import outcome
+from db.session import Connection, in_transaction, make_engine
+from sandbox.stripe_double.control import DoubleControl
+
+
+def look(database_url: str, control: DoubleControl) -> Facts:
+    """All that is there now."""
+    engine = make_engine(database_url, limits=False)
+    try:
+        return in_transaction(lambda connection: _read(connection, control), lambda: engine)
+    finally:
+        engine.dispose()
+
+
+def _read(connection: Connection, control: DoubleControl) -> Facts:
+    def all_of(kind: Any, statement: LiteralString) -> Any:
+        return [kind._make(row) for row in outcome.rows(connection, statement)]
+
+    captured = {
+        name: Captured(entry.captured_minor, entry.refunded_minor, len(entry.succeeded_intents))
+        for name, entry in control.ledger().items()
+    }
+    return Facts(
+        all_of(EventFact, outcome.EVENTS),
+        all_of(EntryFact, outcome.ENTRIES),
+        all_of(WalletFact, outcome.WALLETS),
+        all_of(GrantFact, outcome.GRANTS),
+        all_of(PeriodFact, outcome.PERIODS),
+        all_of(PaymentFact, outcome.PAYMENTS),
+        all_of(InputFact, outcome.INPUTS),
+        captured,
+    )

@@ -1,0 +1,85 @@
+"""How long it took after each fault until work went on, and until all that had been emitted before was recorded.
+
+Taken from when the server committed each event, by its own clock, and when producers emitted it, by theirs, which are
+the machine's both. Only faults that stood alone count: of two at a time nobody knows which one it was.
+"""
+
+import statistics
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from chaos.emitted import Emitted, Key
+from chaos.faults import Fault
+
+#: How long before a fault an event may have been emitted to be among its own.
+BEFORE_SECONDS = 3.0
+#: How long before it nothing else may have gone wrong.
+APART_SECONDS = 1.0
+
+
+class Sample(NamedTuple):
+    """How long one fault that stood alone took, in seconds from when it was over.
+
+    `first` is until the first commit afterwards, `back` until all that was emitted shortly before the fault, or
+    while it lasted, is recorded.
+    """
+
+    kind: str
+    first: float
+    back: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """Of one kind of fault: how often it happened, how often alone, and the seconds of the latter."""
+
+    kind: str
+    times: int
+    alone: int
+    first_median: float
+    first_max: float
+    back_median: float
+    back_max: float
+
+
+def measured(faults: Sequence[Fault], emitted: Emitted, committed: Mapping[Key, float]) -> list[Sample]:
+    """The faults of a run that stood alone."""
+    pairs = sorted(
+        (variants[0].first_at, committed[key]) for key, variants in emitted.events.items() if key in committed
+    )
+    emitted_at = [pair[0] for pair in pairs]
+    commits = sorted(set(committed.values()))
+    samples = []
+    for fault in faults:
+        lo, hi = bisect_left(emitted_at, fault.began_at - BEFORE_SECONDS), bisect_right(emitted_at, fault.over_at)
+        back_at = max((committed_at for _, committed_at in pairs[lo:hi]), default=fault.over_at)
+        following = bisect_right(commits, fault.over_at)
+        if following < len(commits) and _is_alone(fault, faults, max(back_at, commits[following])):
+            first = commits[following] - fault.over_at
+            samples.append(Sample(fault.kind, first, max(back_at - fault.over_at, 0.0)))
+    return samples
+
+
+def recoveries(kinds: Iterable[str], samples: Iterable[Sample]) -> list[Recovery]:
+    """A row for each kind, of all that happened and those that stood alone, in the order of the names."""
+    times = Counter(kinds)
+    of_kind: defaultdict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        of_kind[sample.kind].append(sample)
+    return [_row(kind, times[kind], of_kind[kind]) for kind in sorted(times)]
+
+
+def _is_alone(fault: Fault, faults: Iterable[Fault], until: float) -> bool:
+    """Whether no other fault touched the time from shortly before this one until all was well again."""
+    since = fault.began_at - APART_SECONDS
+    return all(other is fault or other.over_at < since or other.began_at > until for other in faults)
+
+
+def _row(kind: str, times: int, samples: Sequence[Sample]) -> Recovery:
+    if not samples:
+        return Recovery(kind, times, 0, 0.0, 0.0, 0.0, 0.0)
+    first, back = [one.first for one in samples], [one.back for one in samples]
+    return Recovery(kind, times, len(samples), statistics.median(first), max(first), statistics.median(back), max(back))
