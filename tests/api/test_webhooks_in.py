@@ -47,7 +47,7 @@ def test_an_event_is_kept_as_it_came_and_handed_to_a_worker(api: str) -> None:
     assert (answer.status_code, answer.json()) == (200, {"received": True})
     assert kept() == [(id_of(body), "payment_intent.succeeded", "delivered", 0, True, None)]
     assert one("SELECT payload FROM webhook_events") == (json.loads(body),)
-    await_condition(lambda: depths()["payments"] == 1, 10, "one message")
+    await_condition(lambda: depths()["payments"] == 1, 30, "one message")
 
 
 def test_an_event_that_comes_twice_is_kept_and_handed_over_once(api: str) -> None:
@@ -57,7 +57,7 @@ def test_an_event_that_comes_twice_is_kept_and_handed_over_once(api: str) -> Non
 
     assert answers == [200, 200, 200]
     assert {event_id for event_id, *_ in kept()} == {id_of(body), id_of(other)}
-    await_condition(lambda: depths()["payments"] == 2, 10, "two messages")
+    await_condition(lambda: depths()["payments"] == 2, 30, "two messages")
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_while_the_database_is_slow_others_are_answered_at_once(api: str) -> Non
     with psycopg.connect(settings().required("database_url")) as holding, ThreadPoolExecutor(1) as stripe:
         holding.execute("LOCK TABLE webhook_events")
         waiting = stripe.submit(post, api, body, signature(body))
-        await_condition(lambda: bool(rows(_WAITS_FOR_A_LOCK)), 10, "the insert to wait")
+        await_condition(lambda: bool(rows(_WAITS_FOR_A_LOCK)), 30, "the insert to wait")
 
         began = time.monotonic()
         with requests.Session() as session:

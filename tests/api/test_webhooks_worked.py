@@ -23,7 +23,7 @@ def test_a_worker_finishes_a_payment_whose_answer_was_lost(api: str, start_a_wor
 
     start_a_worker(queues="payments")
 
-    await_condition(lambda: payment(payment_id, "state")[0] == PaymentState.SUCCEEDED, 20, "the payment to succeed")
+    await_condition(lambda: payment(payment_id, "state")[0] == PaymentState.SUCCEEDED, 30, "the payment to succeed")
     assert captured() == {payment_id: (FEE, 1)}
     await_condition(
         lambda: one("SELECT count(*) FILTER (WHERE worked_at IS NULL) FROM webhook_events") == (0,), 20, "no event left"

@@ -103,7 +103,7 @@ def test_a_worker_without_its_database_logs_no_password(
     )
     assert centavo("emit", "-", typed=an_event(ana).to_wire()).status == 0
 
-    await_condition(lambda: "Connection refused" in worker.log_file.read_text(), 20, "the worker to miss its database")
+    await_condition(lambda: "Connection refused" in worker.log_file.read_text(), 30, "the worker to miss its database")
 
     assert "s3cretpass" not in worker.log_file.read_text()
 

@@ -50,7 +50,7 @@ class Up:
     def ended(self) -> int:
         """Its exit status; by then nothing of it runs any more."""
         status = self.process.wait(END_SECONDS_MAX)
-        await_condition(lambda: not any(is_alive(one) for one in self.tree), 5, "what it started to end")
+        await_condition(lambda: not any(is_alive(one) for one in self.tree), 30, "what it started to end")
         return status
 
 
@@ -157,7 +157,7 @@ def test_a_stack_follows_its_clock_and_goes_on_from_there_when_it_is_up_again(
     nowhere("clock", "advance", "25h", **told)
     nowhere("emit", "-", typed=an_event("nobody").to_wire() + b"\n", **told)
 
-    await_condition(lambda: bool(parked_at(home)), 20, "the event to be parked")
+    await_condition(lambda: bool(parked_at(home)), 30, "the event to be parked")
     (at,) = parked_at(home)
     assert abs(at - datetime.now(UTC) - moved) < timedelta(minutes=1)
     up.process.send_signal(signal.SIGTERM)

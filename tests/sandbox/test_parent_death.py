@@ -29,7 +29,7 @@ def test_when_the_parent_dies_the_whole_tree_dies_within_seconds(short_dir: Path
         parent.wait()
 
         try:
-            await_condition(lambda: not any(process.alive for process in tree), 10, "the tree to end")
+            await_condition(lambda: not any(process.alive for process in tree), 30, "the tree to end")
         finally:
             os.kill(report["bystander"], signal.SIGKILL)  # a fork of the parent, not a process of the stack
             for process in tree:

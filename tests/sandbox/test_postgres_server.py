@@ -75,7 +75,7 @@ def test_a_server_that_crashed_by_itself_can_be_started_again(postgres: Postgres
     with closing(psycopg.connect(postgres.uri())) as connection, suppress(psycopg.OperationalError):
         # A superuser may run programs on the server: this one takes the postmaster down.
         connection.execute("COPY (SELECT 1) TO PROGRAM 'kill -QUIT $(head -1 postmaster.pid)'")
-    await_condition(lambda: not postgres.running, 10, "the server to end")
+    await_condition(lambda: not postgres.running, 30, "the server to end")
 
     postgres.start()
 
@@ -186,7 +186,7 @@ def test_a_lock_file_that_names_no_running_server_is_in_nobodys_way(postgres: Po
     identity = ProcessIdentity.of(stranger.pid)
     if ended:
         stranger.kill()
-        await_condition(lambda: not identity.alive, 5, "the stranger to be a zombie")
+        await_condition(lambda: not identity.alive, 30, "the stranger to be a zombie")
     lock_file = postgres.data_dir / "cluster" / "postmaster.pid"
     lock_file.write_text(f"{stranger.pid}\n{lock_file.parent}\n1795196400\n5432\n\n\n0 0\nready\n")
 

@@ -154,7 +154,7 @@ def test_a_zombie_has_ended() -> None:
 
     child.kill()
 
-    await_condition(lambda: not identity.alive, 5, "the process to be a zombie")
+    await_condition(lambda: not identity.alive, 30, "the process to be a zombie")
     child.wait()
 
 
@@ -201,7 +201,7 @@ def sleeper(name):
 older = sleeper("older")
 killed = our_watchdog()
 os.kill(killed.pid, signal.SIGKILL)
-await_condition(lambda: not killed.alive, 5, "the watchdog to end")
+await_condition(lambda: not killed.alive, 30, "the watchdog to end")
 younger = sleeper("younger")
 assert set(our_watchdog().watched) == {older.pid, younger.pid}
 our_watchdog().close()

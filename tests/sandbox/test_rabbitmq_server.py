@@ -47,7 +47,7 @@ def test_a_kill_loses_nothing_that_was_confirmed(rabbitmq: RabbitMQServer) -> No
         queue(connection.default_channel).declare()
         for body in ("first", "second"):
             connection.Producer().publish(body, routing_key="usage", delivery_mode=2)
-        await_condition(lambda: knows_after_a_crash(rabbitmq, "usage"), 10, "the queue's name to be on disk")
+        await_condition(lambda: knows_after_a_crash(rabbitmq, "usage"), 30, "the queue's name to be on disk")
         rabbitmq.kill()
     assert not rabbitmq.running
 
@@ -56,7 +56,7 @@ def test_a_kill_loses_nothing_that_was_confirmed(rabbitmq: RabbitMQServer) -> No
     assert rabbitmq.url == url
     with kombu.Connection(url) as connection:
         kept = [connection.default_channel.basic_get("usage").body for _ in range(2)]
-        await_condition(lambda: rabbitmq.lengths("usage") == (0, 2, 2), 5, "both to be handed out")
+        await_condition(lambda: rabbitmq.lengths("usage") == (0, 2, 2), 30, "both to be handed out")
     assert kept == ["first", "second"]
     assert listens_on(rabbitmq) == {"127.0.0.1"}
     assert stat.S_IMODE(rabbitmq.data_dir.stat().st_mode) == 0o700
@@ -76,7 +76,7 @@ def test_when_its_starter_is_killed_no_process_of_it_is_left(tmp_path: Path) -> 
         starter.wait()
 
         try:
-            await_condition(lambda: not any(process.alive for process in tree), 15, "the tree to end")
+            await_condition(lambda: not any(process.alive for process in tree), 30, "the tree to end")
         finally:
             for process in tree:
                 process.end(signal.SIGKILL)  # what a failure would leave behind

@@ -195,11 +195,11 @@ def test_usage_that_crosses_a_tier_ends_in_captured_money(start_a_worker: Worker
 
     with Celery(broker=settings().required("broker_url"), set_as_current=False) as app:
         app.send_task("centavo.record_usage", args=(envelope,), queue="usage")
-        await_condition(lambda: rows("SELECT 1 FROM payments") != [], 20, "the payments to fall due")
+        await_condition(lambda: rows("SELECT 1 FROM payments") != [], 30, "the payments to fall due")
         app.send_task("centavo.sweep_payments", queue="ticks")
         app.send_task("centavo.sweep_payments", queue="ticks")
         paid = "SELECT count(*) FROM payments WHERE state = 'succeeded'"
-        await_condition(lambda: one(paid) == (2,), 20, "both payments to succeed")
+        await_condition(lambda: one(paid) == (2,), 30, "both payments to succeed")
 
     due = [payment_id for (payment_id,) in rows("SELECT payment_id FROM payments")]
     assert captured() == dict.fromkeys(due, (FEE, 1))

@@ -191,7 +191,7 @@ def test_two_processes_that_ask_at_once_never_get_more_than_was_collected() -> N
     with psycopg.connect(settings().required("database_url")) as holder:
         holder.execute("SELECT FROM payments FOR UPDATE")
         processes = [process(ASK, str(due), name) for name in ("one", "other")]
-        await_condition(lambda: one(waiting) == (2,), 20, "both processes to wait for the lock")
+        await_condition(lambda: one(waiting) == (2,), 30, "both processes to wait for the lock")
     ends = [(running.communicate(timeout=60)[0], running.returncode) for running in processes]
 
     assert sorted(status for _, status in ends) == [0, 1], ends
@@ -265,8 +265,8 @@ def test_the_sweep_has_refunds_made_by_a_worker(start_a_worker: WorkerStarter) -
         for _ in range(2):
             app.send_task("centavo.carry_out_refund", args=(TENANT, str(wanted.refund_id)), queue="payments")
             app.send_task("centavo.sweep_refunds", queue="ticks")
-        await_condition(lambda: standing(due)[0] == "partially_refunded", 20, "the refund to be made")
-        await_condition(lambda: set(depths().values()) == {0}, 20, "the queues to be empty")
+        await_condition(lambda: standing(due)[0] == "partially_refunded", 30, "the refund to be made")
+        await_condition(lambda: set(depths().values()) == {0}, 30, "the queues to be empty")
 
     assert at_the_bank() == [4_000]
     assert one("SELECT state FROM refunds") == ("succeeded",)

@@ -302,9 +302,9 @@ def test_the_sweep_tops_up_and_the_card_is_charged(start_a_worker: WorkerStarter
     with Celery(broker=settings().required("broker_url"), set_as_current=False) as app:
         for task in ("centavo.sweep_top_ups", "centavo.sweep_top_ups"):
             app.send_task(task, queue="ticks")
-        await_condition(lambda: references() == ["auto:USD:1"], 20, "the top-up to fall due")
+        await_condition(lambda: references() == ["auto:USD:1"], 30, "the top-up to fall due")
         app.send_task("centavo.sweep_payments", queue="ticks")
-        await_condition(lambda: wallet(ana) == 50, 20, "the wallet to be credited")
+        await_condition(lambda: wallet(ana) == 50, 30, "the wallet to be credited")
 
     assert references() == ["auto:USD:1"]
     assert [taken_minor for taken_minor, _ in captured().values()] == [25_000]

@@ -37,7 +37,7 @@ class Receiver:
         return [event.type for event in self.events]
 
     def wait_for(self, count: int) -> None:
-        await_condition(lambda: len(self.events) >= count, 10, f"{count} webhooks; {self.types()} came")
+        await_condition(lambda: len(self.events) >= count, 30, f"{count} webhooks; {self.types()} came")
 
 
 @contextmanager

@@ -184,10 +184,10 @@ def test_a_refused_connection_is_refused_by_the_system_for_a_while(
             refusals.append(str(error))
             return False
 
-    await_condition(lambda: not is_answered() and len(refusals) > 1, 10, "connections to be refused")
+    await_condition(lambda: not is_answered() and len(refusals) > 1, 30, "connections to be refused")
 
     assert "Connection refused" in refusals[-1]
-    await_condition(is_answered, 10, "the double to serve again")
+    await_condition(is_answered, 30, "the double to serve again")
     assert captured_minor(control) == 40000
 
 

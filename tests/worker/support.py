@@ -14,7 +14,7 @@ import psycopg
 import redis
 
 from config.settings import settings
-from sandbox.processes import ManagedProcess, await_condition
+from sandbox.processes import ConditionNotMet, ManagedProcess, await_condition
 from sandbox.rabbitmq import RabbitMQServer
 from sandbox.valkey import ValkeyServer
 from tests.looking import one, rows
@@ -67,6 +67,20 @@ class Broker(ABC):
     def unacknowledged(self) -> int:
         """Messages that some worker has taken and not finished."""
         return self._lengths()[1]
+
+    def await_taken(self, number: int, worker: ManagedProcess) -> None:
+        """Wait until this many are with the worker; what was seen instead is told, and what the worker said."""
+        seen = (0, 0)
+
+        def taken() -> bool:
+            nonlocal seen
+            seen = self._lengths()
+            return seen[1] == number
+
+        try:
+            await_condition(taken, 30, f"the worker to take {number}", log_file=worker.log_file)
+        except ConditionNotMet as in_vain:
+            raise ConditionNotMet(f"waiting, taken: {seen}; {in_vain}") from in_vain
 
     def await_drained(self, seconds: float = 60) -> None:
         """Wait until every message was acknowledged.

@@ -27,7 +27,7 @@ def test_an_audit_that_is_due_runs_once_however_often_it_is_said(
         first = one(STARTED)
 
         app.send_task(names.AUDIT_WHEN_DUE, queue="ticks")
-        await_condition(lambda: depths()["ticks"] == 0, 20, "the second was taken")
+        await_condition(lambda: depths()["ticks"] == 0, 30, "the second was taken")
 
     assert one(STARTED) == first
     assert rows("SELECT * FROM audit_differences") == []

@@ -114,9 +114,9 @@ def memory(worker: ManagedProcess) -> int:
 
 def waits_within_bounds(worker: ManagedProcess, producer: Broker, why: str) -> None:
     """It waits, for this reason; then for a while longer, and holds no more than its share all that time."""
-    await_condition(lambda: says(worker, why) >= 2, 20, f"the children to wait: {why}", log_file=worker.log_file)
+    await_condition(lambda: says(worker, why) >= 2, 30, f"the children to wait: {why}", log_file=worker.log_file)
     held, seen = memory(worker), waits(worker)
-    await_condition(lambda: waits(worker) >= seen + 2, 15, "the children to go on waiting", log_file=worker.log_file)
+    await_condition(lambda: waits(worker) >= seen + 2, 30, "the children to go on waiting", log_file=worker.log_file)
     assert producer.unacknowledged <= AT_HAND
     assert producer.waiting >= ENVELOPES - AT_HAND
     assert memory(worker) - held < GROWTH_BYTES_MAX
@@ -141,7 +141,7 @@ def let_write(postgres: PostgresServer, *, is_allowed: bool) -> None:
         with psycopg.connect(postgres.uri()) as connection:
             return connection.execute("SHOW transaction_read_only").fetchone() == ("off" if is_allowed else "on",)
 
-    await_condition(has_heard, 5, "the server to have read its settings")
+    await_condition(has_heard, 30, "the server to have read its settings")
 
 
 def test_a_database_that_only_reads(start_a_worker: WorkerStarter, producer: Broker, postgres: PostgresServer) -> None:
@@ -167,7 +167,7 @@ def test_it_stops_while_a_database_only_reads(
     worker = start_a_worker(children=2, CENTAVO_VISIBILITY_TIMEOUT_SECONDS="300")
     let_write(postgres, is_allowed=False)
     producer.send(*envelopes())
-    await_condition(lambda: says(worker, "read-only") >= 2, 20, "the children to wait", log_file=worker.log_file)
+    await_condition(lambda: says(worker, "read-only") >= 2, 30, "the children to wait", log_file=worker.log_file)
 
     worker.send_signal(signal.SIGTERM)
     exit_code = worker.wait(10)
@@ -243,7 +243,7 @@ def standby(folder: Path, postgres: PostgresServer, successors: list[PostgresSer
         connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
         connection.execute("SELECT pg_reload_conf()")
         follows = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
-        await_condition(lambda: connection.execute(follows).fetchone() == (1,), 10, "the copy to follow")
+        await_condition(lambda: connection.execute(follows).fetchone() == (1,), 30, "the copy to follow")
     return server
 
 
@@ -267,7 +267,7 @@ def test_failing_over_to_the_other_server(
 
     with wallets_locked(billing_database):
         producer.send(*envelopes())
-        await_condition(lambda: waits_for_a_lock(billing_database), 10, "a transaction to be in the middle")
+        await_condition(lambda: waits_for_a_lock(billing_database), 30, "a transaction to be in the middle")
         postgres.stop("fast" if mode == "fast" else "immediate")
     standby.stop("fast")
     standby.take_address_of(postgres)

@@ -46,7 +46,7 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks at or li
 #: 3 as a whole, 1 as all of its parts, 9 as halves of halves, 4 alone.
 KILLS_MAX = 17
 #: How long RabbitMQ may take to see that a connection is gone.
-RETURNED_SECONDS_MAX = 2
+RETURNED_SECONDS_MAX = 10
 POISON = ("poison", "kills_worker", "a worker died 4 times while it recorded this event alone")
 
 
@@ -187,12 +187,12 @@ def test_a_killed_main_process_loses_nothing(
     producer.send(*[an_envelope(*[an_event("ana") for _ in range(5)]) for _ in range(12)])
     with wallets_locked(billing_database):
         worker = start_a_worker(children=2, CENTAVO_VISIBILITY_TIMEOUT_SECONDS="2")
-        await_condition(lambda: producer.unacknowledged >= 8, 10, "the worker to fetch its fill")
+        await_condition(lambda: producer.unacknowledged >= 8, 30, "the worker to fetch its fill")
         pool = children(worker)
         worker.send_signal(signal.SIGKILL)
-        await_condition(lambda: not worker.alive, 5, "the main process to be gone")
+        await_condition(lambda: not worker.alive, 30, "the main process to be gone")
         held = producer.unacknowledged
-    await_condition(lambda: not any(map(psutil.pid_exists, pool)), 10, "its children to be gone")
+    await_condition(lambda: not any(map(psutil.pid_exists, pool)), 30, "its children to be gone")
 
     start_a_worker(name="second", CENTAVO_VISIBILITY_TIMEOUT_SECONDS="2")
 
@@ -214,11 +214,11 @@ def test_rabbitmq_takes_back_at_once_what_a_killed_main_process_held(
     worker = start_a_worker(children=2)
     first = children(worker)
     psutil.Process(first[0]).kill()
-    await_condition(lambda: len({*children(worker)} - {*first}) == 1, 10, "a new child")
+    await_condition(lambda: len({*children(worker)} - {*first}) == 1, 30, "a new child")
     with wallets_locked(billing_database):
         producer.send(*[an_envelope(*[an_event("ana") for _ in range(5)]) for _ in range(12)])
-        await_condition(lambda: producer.unacknowledged == 8, 10, "the worker to fetch its fill")
-        await_condition(lambda: waits_for_a_lock(billing_database), 10, "a child to be in the middle")
+        producer.await_taken(8, worker)
+        await_condition(lambda: waits_for_a_lock(billing_database), 30, "a child to be in the middle")
         pool = [psutil.Process(child) for child in children(worker)]
         for child in pool:
             child.suspend()  # it can't notice
@@ -245,7 +245,7 @@ def test_what_rabbitmq_gives_up_on_is_charged_or_parked(
         channel = connection.default_channel
         channel.basic_reject(channel.basic_get("usage").delivery_tag, requeue=False)
         producer.publish(body_of(an_envelope(an_event("ana")).decode()), task_headers(), expiration=0.001)
-        await_condition(lambda: getattr(broker_server.lengths(DEAD), "ready", 0) == 2, 10, "both to be given up on")
+        await_condition(lambda: getattr(broker_server.lengths(DEAD), "ready", 0) == 2, 30, "both to be given up on")
 
     start_a_worker(queues="usage")
 
@@ -322,10 +322,10 @@ def test_a_child_killed_while_itwaits_for_a_lock_loses_nothing(
     with wallets_locked(billing_database):
         worker = start_a_worker()
         producer.send(an_envelope(*[an_event("ana") for _ in range(5)]))
-        await_condition(lambda: waits_for_a_lock(billing_database), 10, "the child to wait")
+        await_condition(lambda: waits_for_a_lock(billing_database), 30, "the child to wait")
         (child,) = children(worker)
         psutil.Process(child).kill()
-        await_condition(lambda: children(worker) not in ([], [child]), 10, "a new child")
+        await_condition(lambda: children(worker) not in ([], [child]), 30, "a new child")
 
     producer.await_drained()
     assert charged("ana") == 5

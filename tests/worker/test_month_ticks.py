@@ -52,7 +52,7 @@ def test_what_each_tick_does_is_done_once_however_often_it_is_said(
     for name in TICKS:
         for _ in range(2):
             app.send_task(name, queue="ticks")
-        await_condition(lambda name=name: _is_done(name), 20, f"{name} is done")  # type: ignore[misc]
+        await_condition(lambda name=name: _is_done(name), 30, f"{name} is done")  # type: ignore[misc]
 
     begun = rows("SELECT customer_id, starts_at FROM periods ORDER BY 1, 2")
     over = rows(

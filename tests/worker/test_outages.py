@@ -105,7 +105,7 @@ def test_postgres_away_in_the_middle(
 
     with wallets_locked(billing_database):
         producer.send(*[an_envelope(*[an_event("ana") for _ in range(50)]) for _ in range(39)])
-        await_condition(lambda: waits_for_a_lock(billing_database), 10, "a transaction to be in the middle")
+        await_condition(lambda: waits_for_a_lock(billing_database), 30, "a transaction to be in the middle")
         postgres.stop("immediate")
         stopped = time.monotonic()
     await_condition(
@@ -130,7 +130,7 @@ def test_a_worker_told_to_stop_while_it_waits_stops_and_gives_back(
     worker = start_a_worker(children=2, CENTAVO_VISIBILITY_TIMEOUT_SECONDS="300")
     postgres.stop("immediate")
     producer.send(*[an_envelope(*[an_event("ana") for _ in range(5)]) for _ in range(12)])
-    await_condition(lambda: waits(worker) >= 6, 20, "the children to wait")
+    await_condition(lambda: waits(worker) >= 6, 30, "the children to wait")
 
     worker.send_signal(signal.SIGTERM)
     exit_code = worker.wait(10)
@@ -154,10 +154,10 @@ def test_a_child_killed_while_it_waits_for_postgres_loses_nothing(
     producer.send(an_envelope(*[an_event("ana") for _ in range(5)]))
     for killed in range(3):
         seen = waits(worker)
-        await_condition(lambda seen=seen: waits(worker) > seen, 20, "a child to wait")  # type: ignore[misc]
+        await_condition(lambda seen=seen: waits(worker) > seen, 30, "a child to wait")  # type: ignore[misc]
         (child,) = children(worker)
         psutil.Process(child).kill()
-        await_condition(lambda child=child: children(worker) not in ([], [child]), 10, f"child {killed} to be replaced")  # type: ignore[misc]
+        await_condition(lambda child=child: children(worker) not in ([], [child]), 30, f"child {killed} to be replaced")  # type: ignore[misc]
     postgres.start()
 
     producer.await_drained()
@@ -179,14 +179,14 @@ def test_the_broker_away_in_the_middle(
     worker = start_a_worker(children=2, CENTAVO_VISIBILITY_TIMEOUT_SECONDS="2")
     with wallets_locked(billing_database):
         producer.send(*[an_envelope(*[an_event("ana") for _ in range(20)]) for _ in range(50)])
-        await_condition(lambda: producer.unacknowledged == 8, 10, "the worker to have its hands full")
+        producer.await_taken(8, worker)
         broker_server.kill()
     await_condition(lambda: charged("ana") >= 40, 30, "both children to be done", log_file=worker.log_file)
-    await_condition(lambda: has_noticed(worker), 10, "the worker to notice", log_file=worker.log_file)
+    await_condition(lambda: has_noticed(worker), 30, "the worker to notice", log_file=worker.log_file)
     with Producer(producer.url) as emitting:
         for _ in range(100):
             emitting.emit(an_event("ana"))
-        await_condition(lambda: emitting.counters.failures > 0, 10, "the producer to notice")
+        await_condition(lambda: emitting.counters.failures > 0, 30, "the producer to notice")
         broker_server.start()
         assert emitting.flush(30) == 0
 
@@ -208,9 +208,9 @@ def test_a_full_broker_loses_nothing(
     with redis.Redis.from_url(valkey.url) as client:
         with wallets_locked(billing_database):
             producer.send(*[an_envelope(*[an_event("ana") for _ in range(5)]) for _ in range(10)])
-            await_condition(lambda: producer.unacknowledged == 4, 10, "the worker to have its hands full")
+            producer.await_taken(4, worker)
             client.config_set("maxmemory", "1")
-        await_condition(lambda: has_noticed(worker), 10, "the worker to notice", log_file=worker.log_file)
+        await_condition(lambda: has_noticed(worker), 30, "the worker to notice", log_file=worker.log_file)
         client.config_set("maxmemory", "0")
 
     producer.await_drained()

@@ -91,7 +91,7 @@ def test_receipts_that_nobody_takes_expire(
 
     producer.publish(body_of(an_envelope(an_event("ana")).decode()), headers, reply_to=queue)
 
-    await_condition(lambda: server.llen(queue) == 1, 20, "a receipt")
+    await_condition(lambda: server.llen(queue) == 1, 30, "a receipt")
     assert 0 < server.ttl(queue) <= 3600
     item = server.rpop(queue)
     assert isinstance(item, bytes)
@@ -109,7 +109,7 @@ def test_no_message_makes_a_worker_write_elsewhere(
     producer.publish(body_of(an_envelope(an_event("ana")).decode()), task_headers(), reply_to=named)
     producer.publish(body_of(an_envelope(an_event("ana")).decode()), task_headers(), reply_to=known)
 
-    await_condition(lambda: server.llen(known) == 1, 20, "the receipt of the second")
+    await_condition(lambda: server.llen(known) == 1, 30, "the receipt of the second")
     producer.await_drained()
     assert charged("ana") == 2
     assert not named or server.exists(named) == 0
@@ -206,6 +206,6 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert producer.flush(40, received=True) == 0
         assert producer.counters.adopted == 47
 
-    await_condition(lambda: charged("ana") >= 50, 20, "all events")
+    await_condition(lambda: charged("ana") >= 50, 30, "all events")
     assert charged("ana") == 50
     assert list((tmp_path / "journal").iterdir()) == []

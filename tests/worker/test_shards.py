@@ -154,7 +154,7 @@ def test_an_event_in_the_wrong_shard_is_charged_all_the_same(
     start(start_a_worker, "usage.0,usage.1,usage.2")
 
     await_all_charged(len(CUSTOMERS) + 1)
-    await_condition(lambda: set(depths().values()) == {0}, 20, "the queues to be empty")
+    await_condition(lambda: set(depths().values()) == {0}, 30, "the queues to be empty")
     assert nothing_is_left()
 
 
@@ -185,7 +185,7 @@ def test_what_is_no_usage_is_parked_by_a_worker_of_shards_alone(
     start(start_a_worker, "usage.1")
 
     await_charged(CUSTOMERS[0], 1)
-    await_condition(lambda: len(kept_inputs()) == 1, 20, "the message to be parked")
+    await_condition(lambda: len(kept_inputs()) == 1, 30, "the message to be parked")
     assert kept_inputs()[0].reason == "task_unknown"
 
 
