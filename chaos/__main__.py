@@ -34,6 +34,7 @@ def usage_under_faults(
     minutes: Annotated[float, typer.Option(min=0.05, help="How long events are emitted while faults happen.")] = 1.0,
     events: Annotated[int, typer.Option(min=0, help="So many events recorded at least, instead of minutes.")] = 0,
     broker: Annotated[BrokerKind, typer.Option(help="On which broker.")] = "valkey",
+    shards: Annotated[int, typer.Option(min=1, max=64, help="Queues of usage; producers disagree.")] = 3,
     short: Annotated[bool, typer.Option("--short", help="One fault right after the other, without a rest.")] = False,
     json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
 ) -> None:
@@ -49,7 +50,7 @@ def usage_under_faults(
     first = seed or random.SystemRandom().randrange(1, 1_000_000)
     reports = []
     for number in range(first, first + seeds):
-        options = usage.Options(number, broker, minutes * 60, events)
+        options = usage.Options(number, broker, minutes * 60, events, shards=shards)
         if short:
             options = replace(options, is_short=True, visibility_seconds=1, events_per_second=1500.0)
         with view.watched(f"seed {number} on {broker}") as progress:

@@ -30,6 +30,11 @@ class Fault:
     over_at: float = 0.0
     detail: str = ""
 
+    @property
+    def hit_nothing(self) -> bool:
+        """Whether it found no message, child or call that it could have harmed."""
+        return self.detail.startswith("0 ")
+
 
 @dataclass(slots=True)
 class Faults:

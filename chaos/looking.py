@@ -19,7 +19,7 @@ from sandbox.stripe_double.control import DoubleControl
 
 
 def look(database_url: str, control: DoubleControl) -> Facts:
-    """All that is there now."""
+    """All that is there now, in one snapshot."""
     engine = make_engine(database_url, limits=False)
     try:
         return in_transaction(lambda connection: _read(connection, control), lambda: engine)
@@ -28,6 +28,8 @@ def look(database_url: str, control: DoubleControl) -> Facts:
 
 
 def _read(connection: Connection, control: DoubleControl) -> Facts:
+    outcome.take_snapshot(connection)
+
     def all_of(kind: Any, statement: LiteralString) -> Any:
         return [kind._make(row) for row in outcome.rows(connection, statement)]
 

@@ -44,6 +44,7 @@ class Orders:
     resend_seconds: float
     events_per_second: float
     waiting_max: int
+    shards: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,9 @@ class Spoiled:
     """Bytes that are sent as an event and are none, as a producer in another language may send them."""
 
     raw: bytes
+    tenant_id: str = "spoiled"
+    customer_id: str = "spoiled"
+    """by which it goes to a shard, like any other"""
 
     def to_wire(self) -> bytes:
         return self.raw
@@ -65,6 +69,7 @@ def main(path: str) -> None:
         envelope_events_max=orders.envelope_events_max,
         linger_seconds=orders.linger_seconds,
         resend_seconds=orders.resend_seconds,
+        shards=orders.shards,
     )
     began = world(orders.seed, datetime.fromisoformat(orders.began_at), orders.customers, orders.tokens_mean)
     _emit_until_stopped(orders, producer, Stream(began, orders.name), log)

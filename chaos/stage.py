@@ -131,7 +131,7 @@ def children_of(process: ManagedProcess) -> list[int]:
 
 
 @contextmanager
-def stage(folder: Path, kind: BrokerKind, visibility_seconds: int) -> Iterator[Stage]:
+def stage(folder: Path, kind: BrokerKind, visibility_seconds: int, shards: int) -> Iterator[Stage]:
     """Servers that are empty but for the schema; everything ends with the context."""
     with ExitStack() as ending:
         postgres = PostgresServer(folder / "postgres", settings={"track_commit_timestamp": "on"})
@@ -154,6 +154,7 @@ def stage(folder: Path, kind: BrokerKind, visibility_seconds: int) -> Iterator[S
             "tenant_hour_payments_max": MANY,
             "tenant_hour_minor_max": MANY * MANY,
             "audit_every_hours": 0,
+            "usage_shards": shards,
         }
         migrate(addresses.database_url)
         use(**{**addresses.as_settings(folder), **chosen})

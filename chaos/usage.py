@@ -53,6 +53,8 @@ class Options:
     """of each tenant"""
     events_per_second: float = 2800.0
     visibility_seconds: int = 5
+    shards: int = 1
+    """queues of usage; producers disagree about how many there are"""
     is_short: bool = False
     """one fault right after the other, as a test has it"""
 
@@ -86,6 +88,8 @@ class Report:
     captured_twice: int = 0
     calmed: dict[str, float] = field(default_factory=dict)
     """What of the quiet came after how many seconds."""
+    is_finished: bool = True
+    """Whether everything had come to its end when it was compared; else differences may be of what goes on."""
     seconds: float = 0.0
 
     @property
@@ -114,6 +118,7 @@ class _Run:
     given: list[GrantOf] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     calmed: dict[str, float] = field(default_factory=dict)
+    is_finished: bool = True
 
     @property
     def stop_file(self) -> Path:
@@ -127,7 +132,7 @@ def run(options: Options, progress: Progress | None = None) -> Report:
     with tempfile.TemporaryDirectory(prefix="centavo-chaos-") as name:
         folder = Path(name)
         folder.chmod(0o711)
-        with stage(folder, options.broker, options.visibility_seconds) as made:
+        with stage(folder, options.broker, options.visibility_seconds, options.shards) as made:
             report = _on(made, options, progress)
     report.seconds = time.monotonic() - began
     return report
@@ -210,6 +215,7 @@ def _orders(one: _Run, name: str, *, is_journaled: bool, is_small: bool, number:
         resend_seconds=2.0 * options.visibility_seconds,
         events_per_second=options.events_per_second * share,
         waiting_max=WAITING_MAX // 5 if is_small else WAITING_MAX,
+        shards=max(1, options.shards - number),
     )
 
 
@@ -254,6 +260,7 @@ def _quiet(one: _Run) -> None:
         _await_empty(one, most)
     except (ConditionNotMet, TimeoutError) as error:
         one.problems.append(str(error))
+        one.is_finished = False
     for name, worker in made.workers.items():
         if not worker.alive:
             one.problems.append(f"worker {name} ended by itself: {worker.log_tail(5)}")
@@ -310,6 +317,7 @@ def _compared(one: _Run, load_seconds: float, quiet_seconds: float) -> Report:
         _resent(one.stage),
         sum(1 for taken in facts.captured.values() if taken.successes > 1),
         one.calmed,
+        one.is_finished,
     )
 
 

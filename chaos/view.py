@@ -57,6 +57,8 @@ def show(report: Report, console: Console) -> None:
         console.print(f"problem: {problem}", style="red", soft_wrap=True, markup=False)
     calmed = ", ".join(f"{what} after {seconds} s" for what, seconds in report.calmed.items())
     console.print(f"quiet: {calmed}", soft_wrap=True, highlight=False)
+    if not report.is_finished:
+        console.print("unfinished: some of what differs may still be under way", style="red")
     style = "bold green" if report.holds else "bold red"
     console.print(_summary(report), style=style, soft_wrap=True, highlight=False)
 
@@ -87,7 +89,8 @@ def _summary(report: Report) -> str:
     return (
         f"seed {report.options.seed} on {report.options.broker}: {report.recorded:,} events recorded of "
         f"{verdict.emitted:,} emitted ({verdict.duplicates:,} again, {verdict.conflicts} conflicts, "
-        f"{verdict.undecided} undecided by a kill), {len(report.faults)} faults, {report.wiped} messages wiped, "
+        f"{verdict.undecided} undecided by a kill), {len(report.faults)} faults of which {_idle(report)} hit nothing, "
+        f"{report.wiped} messages wiped, "
         f"{report.resent} sent again, {verdict.several:,} debits in parts: {kinds['lost']} lost, "
         f"{kinds['doubled']} doubled, {verdict.cents:f} of difference in wallets, {kinds['cents']} entries and "
         f"wallets off, {report.captured_twice} payments captured twice, {others} other differences, "
@@ -97,11 +100,16 @@ def _summary(report: Report) -> str:
     )
 
 
+def _idle(report: Report) -> int:
+    return sum(fault.hit_nothing for fault in report.faults)
+
+
 def as_dict(report: Report) -> dict[str, Any]:
     """The same for programs."""
     verdict = report.verdict
     return {
         "holds": report.holds,
+        "is_finished": report.is_finished,
         "options": asdict(report.options),
         "recorded": report.recorded,
         "emitted": verdict.emitted,
@@ -121,6 +129,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         "faults": dict(Counter(one.kind for one in report.faults)),
         "fault_log": [asdict(one) for one in report.faults],
         "recoveries": [asdict(one) for one in _recoveries([report])],
+        "hit_nothing": _idle(report),
         "wiped": report.wiped,
         "resent": report.resent,
         "calmed": report.calmed,

@@ -45,6 +45,11 @@ SELECT count(*) FROM payments WHERE state IN ('submitting', 'unknown', 'processi
 """
 
 
+def take_snapshot(connection: Connection) -> None:
+    """Let everything that this transaction reads be of one moment; call it before the first statement."""
+    connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+
 def rows(connection: Connection, statement: LiteralString) -> Iterator[tuple[Any, ...]]:
     """Every row that one of these statements finds."""
     yield from connection.execute(statement, binary=True)
