@@ -168,7 +168,7 @@ def of_customer(
     connection: Connection, tenant_id: str, customer_id: str, *, with_closed: bool, limit: int
 ) -> list[HoldRow]:
     """A customer's holds, the newest first. Takes no lock."""
-    rows = connection.execute(_OF_CUSTOMER.encode(), (tenant_id, customer_id, with_closed, limit))
+    rows = connection.execute(_OF_CUSTOMER, (tenant_id, customer_id, with_closed, limit))
     return [_row(row) for row in rows.fetchall()]
 
 
