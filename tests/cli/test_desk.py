@@ -1,4 +1,4 @@
-"""`wallets show`, `quote` and `usage history`, as a person uses them."""
+"""`wallets`, `holds`, `quote` and `usage history`, as a person uses them."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -39,3 +39,31 @@ def test_usage_is_listed_page_by_page(centavo: Command, ana: str) -> None:
     assert {first["events"][0]["key"], second["events"][0]["key"]} == {"k1", "k2"}
     assert second["next"] is None
     assert shown.out.count("USD 0.03") == 2
+
+
+def test_a_hold_is_opened_listed_and_released(centavo: Command, ana: str) -> None:
+    opened = centavo("holds", "open", "acme", ana, "--amount", "6", "--key", "k", "--seconds", "60", "--json").json
+    again = centavo("holds", "open", "acme", ana, "--amount", "6.0", "--key", "k", "--seconds", "60")
+    refused = centavo("holds", "open", "acme", ana, "--item", "llm_prompt/openai/gpt-4/token=150000", "--key", "more")
+    listed = centavo("holds", "list", "acme", ana)
+    released = centavo("holds", "release", "acme", opened["hold_id"])
+
+    assert (opened["amount"], opened["currency"], opened["is_new"]) == ("6", "USD", True)
+    assert again.out.startswith(f"hold {opened['hold_id']}: USD 6 until ")
+    assert "opened under this key before" in " ".join(again.out.split())
+    assert refused.status == 1
+    assert "available='4', required='5.4'" in refused.err
+    assert listed.out.splitlines()[-1].split()[1:5] == ["open", "USD", "6", "0"]
+    assert " ".join(released.out.split()) == f"hold {opened['hold_id']} is released, 0 were captured"
+    assert "there are no such holds" in centavo("holds", "list", "acme", ana).out
+    (closed,) = centavo("holds", "list", "acme", ana, "--all", "--json").json
+    assert (closed["state"], closed["amount"]) == ("released", "6")
+    assert "There is no such hold" in centavo("holds", "release", "acme", "never-was").err
+
+
+def test_a_wallet_may_be_asked_below_zero(centavo: Command, ana: str) -> None:
+    said = centavo("wallets", "overdraft", "acme", ana, "5")
+
+    assert said.out == "USD of ana may be asked 5 below zero\n"
+    assert centavo("holds", "open", "acme", ana, "--amount", "15", "--key", "k").status == 0
+    assert centavo("wallets", "overdraft", "acme", ana, "five").status == 1
