@@ -266,6 +266,8 @@ def _check(wish: HoldWish) -> None:
     if wish.seconds is not None and not 1 <= wish.seconds <= most:
         raise Rejected(f"a hold lasts 1 to {most} seconds", seconds=wish.seconds)
     if wish.items is not None:
+        if wish.currency is not None:
+            raise Rejected("a currency goes with an amount; items are in that of their prices")
         quoting.check_items(wish.items)
         check_buffer(ONE if wish.buffer is None else wish.buffer)
         return

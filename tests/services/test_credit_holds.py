@@ -19,6 +19,7 @@ from billing.errors import (
     Rejected,
     WalletNotFound,
 )
+from services import subscriptions
 from services.credit_holds import HoldWish, expire_due, of_customer, release, reserve, show
 from services.credits import GRACE, Grant, break_expired, grant
 from services.parked import replay_all
@@ -29,6 +30,7 @@ from services.wallets import balance, can_afford, set_overdraft
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, rows, wallet
 from tests.services.test_parked import a_price
+from tests.services.test_wallets import counted
 
 pytestmark = pytest.mark.usefixtures("billing_database")
 
@@ -234,6 +236,19 @@ def test_parked_usage_captures_when_it_is_charged(ana: str) -> None:
     assert state(held)[1] == one("SELECT cost FROM usage_events WHERE key = 'parked'")[0] > 0
 
 
+def test_usage_that_names_no_hold_asks_for_none(ana: str) -> None:
+    """It costs nothing more than it did; and all that names holds is looked up and written at once."""
+    first, second = hold("1"), hold("1", key="2")
+    with counted() as without:
+        use(None)
+    with counted() as with_holds:
+        record_usage(an_envelope(*[an_event(ana, hold_id=one, occurred_at=NOW) for one in (first, second) * 5]), NOW)
+
+    assert len(without) > 3
+    assert [statement for statement in without if "credit_" in statement] == []
+    assert len([statement for statement in with_holds if "credit_" in statement]) == 3
+
+
 def test_a_void_gives_value_back_and_not_the_hold(ana: str) -> None:
     """What was kept back for it has had its use."""
     held = hold("4")
@@ -311,6 +326,7 @@ def test_a_key_that_was_refused_may_ask_again(ana: str) -> None:
         ({"amount": Decimal(1), "currency": "USD", "idempotency_key": "k" * 256}, Rejected),
         ({"amount": Decimal(1), "currency": "USD", "customer_id": "nobody"}, CustomerNotFound),
         ({"items": [THREE], "buffer": Decimal("0.5")}, Rejected),
+        ({"items": [THREE], "currency": "USD"}, Rejected),
         ({"items": []}, ItemsMalformed),
         ({"items": [tokens(1, model="unheard-of")]}, PriceNotFound),
     ],
@@ -338,6 +354,21 @@ def test_items_that_a_plan_covers_need_no_hold(billing_database: str) -> None:
     with pytest.raises(InsufficientCredits) as no_room:
         reserve(HoldWish(TENANT, "ana", "k", items=[tokens(99_000_000)]), NOW)
     assert no_room.value.fields["unit"] == "token"
+
+
+def test_what_stops_a_customer_refuses_holds_too(billing_database: str) -> None:
+    """Whatever is in the wallet; the reason is said."""
+    assert billing_database
+    catalogues(NOW)
+    a_customer("ana", plan="tiers-8m", currencies=("USD",), credit="5", now=NOW)
+    subscriptions.pause(TENANT, "ana", NOW)
+    december = NOW + 20 * DAY
+
+    with pytest.raises(InsufficientCredits) as refused:
+        hold("1", now=december)
+
+    assert refused.value.fields["reason"] == "not_subscribed"
+    assert reserved() == 0
 
 
 def test_an_overdraft_may_be_reserved_as_well(ana: str) -> None:
