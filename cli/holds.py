@@ -1,4 +1,4 @@
-"""Holds on wallets: `holds open`, `release`, `list`. Those on customers and cards are `payments hold`."""
+"""Holds on wallets: `holds open`, `release`, `show`, `list`. Those on customers and cards are `payments hold`."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ import typer
 from billing.money import written
 from cli.catalogue import CustomerId, TenantId, a_decimal
 from cli.desk import an_item
-from cli.show import AsJson, a_table, as_json, console, moment, plain
+from cli.show import NOTHING, AsJson, a_table, as_json, console, moment, plain
 from config import clock
 from services import credit_holds
 from services.credit_holds import HoldWish
@@ -60,6 +60,23 @@ def release(
         as_json(found._asdict())
         return
     console.print(f"hold {plain(hold_id)} is {found.state.replace('_', ' ')}, {written(found.captured)} were captured")
+
+
+@app.command()
+def show(tenant_id: TenantId, hold_id: Annotated[str, typer.Argument(help="The hold.")], json: AsJson = False) -> None:
+    """A hold, and what usage took of it."""
+    found = credit_holds.show(tenant_id, hold_id)
+    captures = credit_holds.captures(tenant_id, hold_id)
+    if json:
+        as_json({**found._asdict(), "captures": [one._asdict() for one in captures]})
+        return
+    of_all = f"{written(found.captured)} of {found.currency} {written(found.amount)} captured"
+    console.print(f"{found.state.replace('_', ' ')}, {of_all}, until {moment(found.closed_at or found.expires_at)}")
+    table = a_table("at (UTC)", "event", "cost", "taken", "mark", numbers=("cost", "taken"))
+    for one in captures:
+        row = (moment(one.at), plain(one.event_key), written(one.cost), written(one.taken), one.mark or NOTHING)
+        table.add_row(*row)
+    console.print(table)
 
 
 @app.command("list")

@@ -53,6 +53,17 @@ class CaptureRow(NamedTuple):
     capture: Capture
 
 
+class Captured(NamedTuple):
+    """What an event took of a hold, what it cost, and why that was not the same."""
+
+    event_key: str
+    taken: Decimal
+    cost: Decimal
+    currency: str | None
+    mark: str | None
+    at: datetime
+
+
 class DueHold(NamedTuple):
     """An open hold whose time is over, and whose it is."""
 
@@ -141,6 +152,13 @@ WITH asked AS (
 SELECT count(*) FROM asked
 """
 
+_CAPTURES = """
+SELECT c.event_key, c.taken, u.cost, u.currency, c.mark, c.at
+FROM credit_captures c JOIN usage_events u ON u.tenant_id = c.tenant_id AND u.key = c.event_key
+WHERE c.tenant_id = %s AND c.hold_id = %s AND c.customer_id = %s
+ORDER BY c.at, c.event_key LIMIT %s
+"""
+
 _DUE = """
 SELECT tenant_id, customer_id, hold_id FROM credit_holds WHERE state = 'open' AND expires_at <= %s
 ORDER BY expires_at LIMIT %s
@@ -214,6 +232,12 @@ def capture(
     connection.execute(_CAPTURE, (texts(tenant_ids), texts(hold_ids), captured, texts(states), closed))
     tenant_ids, wallet_ids = zip(*freed, strict=True)
     connection.execute(_FREE, (texts(tenant_ids), bigints(wallet_ids), numerics(list(freed.values()))))
+
+
+def captures(connection: Connection, hold: HoldRow, limit: int) -> list[Captured]:
+    """What its customer's events took of a hold, the oldest first. Takes no lock."""
+    rows = connection.execute(_CAPTURES, (hold.tenant_id, hold.hold_id, hold.customer_id, limit))
+    return [Captured._make(cast("Any", row)) for row in rows.fetchall()]
 
 
 def close(connection: Connection, holds: Sequence[tuple[str, str]], state: HoldState, now: datetime) -> int:

@@ -20,7 +20,7 @@ from config.logging import logger
 from config.settings import settings
 from db import credit_holds as rows
 from db import wallets as wallet_rows
-from db.credit_holds import DueHold, HoldRow, NewHold
+from db.credit_holds import Captured, DueHold, HoldRow, NewHold
 from db.session import Connection, Stale, in_transaction
 from services import alone, catalogue, quoting, standing
 from services.standing import Standing
@@ -167,6 +167,14 @@ def _release(connection: Connection, whose: tuple[str, str | None], hold_id: str
 def show(tenant_id: str, hold_id: str, *, customer_id: str | None = None) -> HoldRow:
     """A hold as it stands. Raises `HoldNotFound`, also where it is not the customer's who is named."""
     return in_transaction(lambda connection: _find(connection, tenant_id, customer_id, hold_id))
+
+
+def captures(tenant_id: str, hold_id: str, *, customer_id: str | None = None, limit: int = 100) -> list[Captured]:
+    """What usage took of a hold, the oldest first. Raises `HoldNotFound`, as `show` does."""
+    limit = max(1, min(limit, LIST_MAX))
+    return in_transaction(
+        lambda connection: rows.captures(connection, _find(connection, tenant_id, customer_id, hold_id), limit)
+    )
 
 
 def of_customer(tenant_id: str, customer_id: str, *, with_closed: bool = False, limit: int = 100) -> list[HoldRow]:

@@ -61,6 +61,24 @@ def test_a_hold_is_opened_listed_and_released(centavo: Command, ana: str) -> Non
     assert "There is no such hold" in centavo("holds", "release", "acme", "never-was").err
 
 
+def test_a_hold_is_shown_with_what_usage_took_of_it(centavo: Command, ana: str) -> None:
+    held = centavo("holds", "open", "acme", ana, "--amount", "0.04", "--key", "k", "--json").json["hold_id"]
+    for key in ("k1", "k2"):
+        record_usage(an_envelope(an_event(ana, key=key, hold_id=held)), datetime.now(UTC))
+
+    shown, as_json = centavo("holds", "show", "acme", held), centavo("holds", "show", "acme", held, "--json").json
+
+    assert shown.out.startswith("used up, 0.04 of USD 0.04 captured, until ")
+    assert [line.split()[2:] for line in shown.out.splitlines()[-2:]] == [
+        ["k1", "0.03", "0.03", "–"],
+        ["k2", "0.03", "0.01", "beyond"],
+    ]
+    assert [(one["event_key"], one["taken"], one["mark"]) for one in as_json["captures"]] == [
+        ("k1", "0.03", None),
+        ("k2", "0.01", "beyond"),
+    ]
+
+
 def test_a_wallet_may_be_asked_below_zero(centavo: Command, ana: str) -> None:
     said = centavo("wallets", "overdraft", "acme", ana, "5")
 

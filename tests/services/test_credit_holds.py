@@ -21,6 +21,7 @@ from billing.errors import (
 )
 from services import subscriptions
 from services.credit_holds import HoldWish, expire_due, of_customer, release, reserve, show
+from services.credit_holds import captures as captures_of
 from services.credits import GRACE, Grant, break_expired, grant
 from services.parked import replay_all
 from services.prices import load_prices
@@ -172,6 +173,8 @@ def test_several_events_of_one_transaction_capture_one_after_the_other(ana: str)
     )
 
     assert captures() == [("a", 3, None), ("b", 1, "beyond"), ("c", 3, None)]
+    told_of_first = [told(one.event_key, one.taken, one.cost, one.mark) for one in captures_of(TENANT, first)]
+    assert told_of_first == [("a", 3, 3, None), ("b", 1, 3, "beyond")]
     assert told(state(first)[:2], state(second)[:2]) == ((HoldState.USED_UP, 4), (HoldState.OPEN, 3))
     assert told(wallet(ana), reserved()) == (-2, 2)
 
@@ -428,6 +431,8 @@ def test_a_hold_is_only_its_customers(ana: str) -> None:
             release(tenant, hold_id, NOW, customer_id=customer)
         with pytest.raises(HoldNotFound):
             show(tenant, hold_id, customer_id=customer)
+        with pytest.raises(HoldNotFound):
+            captures_of(tenant, hold_id, customer_id=customer)
     assert reserved() == 6
 
 
