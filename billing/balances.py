@@ -3,7 +3,7 @@
 A wallet's balance is what remains of its grants, less its debt. Not all that remains pays for what occurs now: some
 of it is for later, some has ended and only waits for usage that comes late. So::
 
-    balance = available + reserved + upcoming + ended
+    balance = available - overdraft + reserved + upcoming + ended
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,7 +30,7 @@ class Balance:
     """What a wallet has at a moment, in its currency."""
 
     available: Decimal
-    """What pays for what occurs now, less debt, less what is reserved; below zero is what is owed."""
+    """What pays for what occurs now and the overdraft, less debt, less what is reserved; below zero: owed beyond it."""
     reserved: Decimal
     debt: Decimal
     upcoming: Decimal
@@ -39,10 +39,17 @@ class Balance:
     """Of grants whose time is over: usage that comes late may still burn it, until it is broken."""
     sources: tuple[SourceBalance, ...]
     """In the order in which they are burned."""
+    overdraft: Decimal = ZERO
+    """How far below zero the customer may be asked to go."""
+
+    @property
+    def own(self) -> Decimal:
+        """What is available without the overdraft."""
+        return self.available - self.overdraft
 
     @property
     def balance(self) -> Decimal:
-        return self.available + self.reserved + self.upcoming + self.ended
+        return self.own + self.reserved + self.upcoming + self.ended
 
     @property
     def expiring_soon(self) -> Decimal:
@@ -61,6 +68,7 @@ def weigh(
     reserved: Decimal,
     now: datetime,
     soon: timedelta,
+    overdraft: Decimal = ZERO,
 ) -> Balance:
     """What a wallet has now, of its open grants and their sources; "soon" is what ends within that time.
 
@@ -87,5 +95,5 @@ def weigh(
         SourceBalance(source, remaining[source], expires.get(source), expiring.get(source, ZERO))
         for source in sorted(remaining, key=lambda one: (PRIORITIES[one], one))
     )
-    available = sum(remaining.values(), ZERO) - debt - reserved
-    return Balance(available, reserved, debt, upcoming, ended, by_source)
+    available = sum(remaining.values(), ZERO) - debt - reserved + overdraft
+    return Balance(available, reserved, debt, upcoming, ended, by_source, overdraft)

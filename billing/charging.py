@@ -1,17 +1,21 @@
 """From rated events to movements: what each wallet and each period goes through. Pure arithmetic."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
 import msgspec
 
+from billing.credit_holds import Capture
 from billing.events import Event
-from billing.grants import Change, Standing, burn
+from billing.grants import Change, Standing, burn, burn_kept
 from billing.periods import Period
 from billing.plans import Plan
 from billing.rating import Rated
+
+Captures = Mapping[tuple[str, str], Capture]
+"""(tenant, event key): what the event took from its hold"""
 
 
 class Tally(msgspec.Struct):
@@ -79,16 +83,22 @@ def debits_of(charges: Iterable[Charge]) -> list[Debit]:
     ]
 
 
-def debit(debits: Iterable[Debit], wallets: dict[tuple[str, int], Standing]) -> list[Place]:
+def debit(
+    debits: Iterable[Debit], wallets: dict[tuple[str, int], Standing], captures: Captures | None = None
+) -> list[Place]:
     """Take each debit from its wallet, in the order given: grants first, then into debt; its place there.
 
     Usage has already happened: it is debited into debt if need be, so that the sum is the same in whatever
-    order events arrive. `wallets` stand as after it.
+    order events arrive. `wallets` stand as after it. What was kept back for it, `captures` say.
     """
     places = []
     for one in debits:
         wallet = wallets[one.tenant_id, one.wallet_id]
-        change = burn(wallet, one.cost, one.occurred_at)
+        captured = captures.get((one.tenant_id, one.event_key)) if captures else None
+        if captured is None or captured.held_since is None:
+            change = burn(wallet, one.cost, one.occurred_at)
+        else:
+            change = burn_kept(wallet, one.cost, one.occurred_at, captured.taken, captured.held_since)
         wallet.balance -= one.cost
         wallet.spent += one.cost
         wallet.last_seq += 1

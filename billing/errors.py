@@ -7,8 +7,9 @@ The class name is the fact, the docstring the message, the fields identify the r
     │   ├── EnvelopeMalformed, EventMalformed
     │   ├── ItemsMalformed, CursorMalformed
     │   ├── NotFound        TenantNotFound, CustomerNotFound, PlanNotFound, PriceNotFound, WalletNotFound,
-    │   │                   ParkedNotFound
+    │   │                   ParkedNotFound, HoldNotFound
     │   ├── Conflict        AlreadyExists, IdempotencyConflict
+    │   ├── InsufficientCredits
     │   └── CatalogueMalformed, AuditRefused, UsageArchived
     ├── Unavailable         the world is away: wait and try again
     │   └── DatabaseUnavailable, BrokerUnavailable, EnvelopeBusy, CollectingUnavailable
@@ -116,6 +117,18 @@ class ParkedNotFound(NotFound):
     """Nothing is parked under this id; `centavo parked list` shows what is."""
 
     code = "unknown_parked"
+
+
+class HoldNotFound(NotFound):
+    """There is no such hold; `centavo holds list` shows what there is."""
+
+    code = "unknown_hold"
+
+
+class InsufficientCredits(Rejected):
+    """There is less available than this requires."""
+
+    code = "insufficient_credits"
 
 
 class Conflict(Rejected):

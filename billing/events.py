@@ -25,8 +25,8 @@ class Item(Protocol):
     def quantity(self) -> Decimal: ...
 
 
-class Event(Protocol):
-    """What was used, by whom, and when, in UTC. Its bounds have been checked."""
+class Rateable(Protocol):
+    """What was used, by whom, and when, in UTC: what a price is looked up by."""
 
     @property
     def tenant_id(self) -> str: ...
@@ -40,3 +40,10 @@ class Event(Protocol):
     def items(self) -> Sequence[Item]: ...
     @property
     def metadata(self) -> dict[str, Any] | None: ...
+
+
+class Event(Rateable, Protocol):
+    """The same, sent by a producer. Its bounds have been checked."""
+
+    @property
+    def hold_id(self) -> str | None: ...

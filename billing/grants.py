@@ -3,6 +3,7 @@
 A wallet's balance is what remains of its grants, less its debt. Each movement says what it did to either::
 
     usage        burns grants that were valid when it occurred, in their order; what they don't cover is debt
+    capture      is usage for which value was kept back: grants that have ended since still pay for that much
     arriving     pays debt first, so far as the grant is valid for what it came from; the rest remains of the grant
     breakage     takes what remains of a grant whose time is over
     taking back  takes from one grant what it still has; the rest is debt
@@ -70,6 +71,10 @@ class Grant(msgspec.Struct, array_like=True):
         return (self.valid_from is None or self.valid_from <= occurred_at) and (
             self.expires_at is None or occurred_at < self.expires_at
         )
+
+    def has_ended(self, at: datetime) -> bool:
+        """Whether its time was over by then."""
+        return self.expires_at is not None and self.expires_at <= at
 
 
 def in_burn_order(grants: Iterable[Grant]) -> list[Grant]:
@@ -147,6 +152,29 @@ def _burn_several(wallet: Standing, cost: Decimal, occurred_at: datetime) -> Cha
     if left:
         wallet.debt += left
         parts[DEBT] = left
+    return Change(parts=parts)
+
+
+def burn_kept(wallet: Standing, cost: Decimal, occurred_at: datetime, kept: Decimal, since: datetime) -> Change:
+    """The same where a hold has kept back so much since a moment: what has ended after that still pays for that much.
+
+    It pays before what is valid: usage under way loses nothing by the end of a month.
+    """
+    parts: dict[str, Decimal] = {}
+    left = min(kept, cost)
+    for grant in wallet.grants:
+        if left and grant.remaining and grant.has_ended(occurred_at) and grant.pays_for(since):
+            taken = min(left, grant.remaining)
+            grant.remaining -= taken
+            grant.is_changed = True
+            parts[grant.grant_id] = -taken
+            left -= taken
+    if not parts:
+        return burn(wallet, cost, occurred_at)
+    wallet.is_changed = True
+    rest = cost + sum(parts.values(), ZERO)
+    if rest:
+        parts |= burn(wallet, rest, occurred_at).of(-rest)
     return Change(parts=parts)
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from billing.events import Event, Item
+from billing.events import Event, Item, Rateable
 from billing.money import ZERO, written
 from billing.plans import Plan
 from billing.prices import Price, PriceBook, cost_of
@@ -100,7 +100,7 @@ class Window:
         return None
 
 
-def rate(event: Event, plan: Plan, currencies: Container[str], book: PriceBook) -> Rated | Parking:
+def rate(event: Rateable, plan: Plan, currencies: Container[str], book: PriceBook) -> Rated | Parking:
     """What an event costs on a plan, for a customer who has wallets in `currencies`.
 
     Tokens on a plan with tiers are covered by fee and tiers and need no price. Every other item needs one,

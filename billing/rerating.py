@@ -71,7 +71,7 @@ class PastLine(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PastEvent(msgspec.Struct, frozen=True):
-    """A charged event as it counts now: after all corrections so far. An `Event` to the rules."""
+    """A charged event as it counts now: after all corrections so far. `Rateable`, to the rules."""
 
     tenant_id: str
     customer_id: str

@@ -147,13 +147,14 @@ def grant_credits(
 ) -> None:
     """Give a customer credits, once per key."""
     validity = (valid_from and clock.in_utc(valid_from), expires_at and clock.in_utc(expires_at))
-    asked = Grant(tenant_id, customer_id, currency, _decimal(amount), source, reason, key, *validity, priority)
+    asked = Grant(tenant_id, customer_id, currency, a_decimal(amount), source, reason, key, *validity, priority)
     given = grant(asked, clock.now())
     how = "granted" if given.is_new else "had been granted under this key before"
     console.print(f"{currency} {written(given.amount)} {how}; balance after it {written(given.balance_after)}")
 
 
-def _decimal(text: str) -> Decimal:
+def a_decimal(text: str) -> Decimal:
+    """The number that somebody wrote. Raises `Rejected`."""
     try:
         return Decimal(text)
     except InvalidOperation:

@@ -1,4 +1,4 @@
-"""What a customer has, what usage would cost, what has happened: `wallets show`, `quote`, `usage history`."""
+"""What a customer has, what usage would cost, what has happened: `wallets`, `quote`, `usage history`."""
 
 from datetime import datetime, timedelta
 from typing import Annotated
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from billing.errors import ItemsMalformed
 from billing.money import written
 from centavo import Item
-from cli.catalogue import CustomerId, TenantId
+from cli.catalogue import CustomerId, TenantId, a_decimal
 from cli.show import NOTHING, AsJson, a_table, as_json, console, moment, plain
 from config import clock
 from services import history, quotes
@@ -46,6 +46,18 @@ def show(tenant_id: TenantId, customer_id: CustomerId, json: AsJson = False) -> 
     console.print(table)
 
 
+@wallets.command()
+def overdraft(
+    tenant_id: TenantId,
+    customer_id: CustomerId,
+    amount: Annotated[str, typer.Argument(help="How far below zero holds and checks may go, such as 100; 0: not.")],
+    currency: Annotated[str, typer.Option(help="Of which wallet.")] = "USD",
+) -> None:
+    """Say how far below zero a wallet may be asked; usage is debited in any case."""
+    service.set_overdraft(tenant_id, customer_id, currency, a_decimal(amount))
+    console.print(f"{plain(currency)} of {plain(customer_id)} may be asked {written(a_decimal(amount))} below zero")
+
+
 @app.command()
 def quote(
     tenant_id: TenantId,
@@ -54,7 +66,7 @@ def quote(
     json: AsJson = False,
 ) -> None:
     """What usage would cost now."""
-    found = quotes.quote(tenant_id, customer, [_item(one) for one in items], clock.now())
+    found = quotes.quote(tenant_id, customer, [an_item(one) for one in items], clock.now())
     if json:
         as_json(
             {
@@ -108,7 +120,8 @@ def show_history(
         console.print(f"more: the same command with {span} --cursor {page.next}", soft_wrap=True)
 
 
-def _item(text: str) -> Item:
+def an_item(text: str) -> Item:
+    """The item that somebody wrote. Raises `ItemsMalformed`."""
     product, _, quantity = text.rpartition("=")
     # Names of models may have a stroke in them.
     category, _, rest = product.partition("/")

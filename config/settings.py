@@ -25,6 +25,8 @@ SANDBOX_STRIPE_KEY = "sk_test_sandbox"
 
 #: What is younger may still be disputed, voided or rated again.
 RETENTION_MONTHS_MIN = 6
+#: Usage under way is over after a day; what is kept back longer is only in the way.
+HOLD_SECONDS_MAX = 86_400
 
 
 def thresholds(said: str) -> dict[str, Decimal]:
@@ -93,6 +95,9 @@ class Settings(BaseSettings):
     affordability_buffer: Decimal = Field(default=Decimal("1.2"), ge=1, le=BUFFER_MAX)
     unpaid_fee_stops: Literal["never", "failed", "unpaid"] = "failed"
     usd_rates: Path | None = None
+
+    hold_seconds: int = Field(default=900, ge=1, le=HOLD_SECONDS_MAX)
+    hold_seconds_max: int = Field(default=HOLD_SECONDS_MAX, ge=1, le=HOLD_SECONDS_MAX)
 
     audit_every_hours: int = Field(default=24, ge=0)
     audit_alert_percent: Decimal = Field(default=Decimal(0), ge=0)

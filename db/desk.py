@@ -54,6 +54,7 @@ class WalletStanding(NamedTuple):
     currency: str
     balance: Decimal
     reserved: Decimal
+    overdraft: Decimal
     debt: Decimal
     used_total: Decimal
     received_total: Decimal
@@ -132,8 +133,8 @@ def _statement(*, with_sources: bool, with_past: bool) -> bytes:
     refill = _REFILL if with_past else "SELECT NULL::timestamptz, NULL::numeric, NULL::text"
     statement = f"""
         WITH c AS MATERIALIZED ({_CUSTOMER})
-        SELECT c.*, w.wallet_id, w.currency, w.balance, w.reserved, w.debt, w.used_total, w.received_total,
-            w.open_grants, {sources}, {purchased}, last.*
+        SELECT c.*, w.wallet_id, w.currency, w.balance, w.reserved, w.overdraft, w.debt, w.used_total,
+            w.received_total, w.open_grants, {sources}, {purchased}, last.*
         FROM c
         LEFT JOIN wallets w ON w.tenant_id = c.tenant_id AND w.customer_id = c.customer_id
         LEFT JOIN LATERAL ({refill}) AS last ON true

@@ -129,4 +129,32 @@ WALLET_CHECKS: dict[str, str] = {
             ON e.tenant_id = c.tenant_id AND e.wallet_id = c.wallet_id AND e.seq = c.seq
         WHERE c.seq IS NULL OR e.seq IS NULL
     """,
+    "what a wallet reserves is what its open holds reserve": """
+        SELECT w.tenant_id, w.customer_id || ' ' || w.currency, coalesce(h.reserved, 0)::text, w.reserved::text
+        FROM wallets w LEFT JOIN (
+            SELECT tenant_id, wallet_id, customer_id, sum(amount - captured) AS reserved
+            FROM credit_holds WHERE state = 'open' GROUP BY tenant_id, wallet_id, customer_id
+        ) h ON h.tenant_id = w.tenant_id AND h.wallet_id = w.wallet_id AND h.customer_id = w.customer_id
+        WHERE w.reserved <> coalesce(h.reserved, 0)
+    """,
+    "what was captured of a hold, usage took": """
+        SELECT coalesce(h.tenant_id, c.tenant_id), coalesce(h.hold_id, c.hold_id),
+            concat_ws(' ', coalesce(c.taken, 0), coalesce(c.customer_id, h.customer_id)),
+            coalesce(concat_ws(' ', h.captured, h.customer_id), 'no hold')
+        FROM credit_holds h FULL JOIN (
+            SELECT tenant_id, hold_id, customer_id, sum(taken) AS taken
+            FROM credit_captures WHERE taken > 0 GROUP BY tenant_id, hold_id, customer_id
+        ) c ON c.tenant_id = h.tenant_id AND c.hold_id = h.hold_id
+        WHERE h.hold_id IS NULL OR h.captured <> coalesce(c.taken, 0)
+            OR h.customer_id <> coalesce(c.customer_id, h.customer_id)
+    """,
+    # What is archived no longer says which hold it named; and what was voided has cost something before.
+    "a capture is of charged usage that names its hold, and costs as much": """
+        SELECT c.tenant_id, c.event_key, concat_ws(' ', c.hold_id, c.customer_id, 'at least', c.taken),
+            coalesce(concat_ws(' ', coalesce(u.hold_id, 'no hold'), u.customer_id, u.status, u.cost), 'no event')
+        FROM credit_captures c LEFT JOIN usage_events u ON u.tenant_id = c.tenant_id AND u.key = c.event_key
+        WHERE u.key IS NULL OR u.charged_at IS NULL OR u.cost < c.taken OR u.customer_id <> c.customer_id
+            OR (c.mark IS NULL AND u.cost <> c.taken)
+            OR (u.archive_id IS NULL AND u.hold_id IS DISTINCT FROM c.hold_id)
+    """,
 }

@@ -159,6 +159,10 @@ FROM unnest(%s::text[], %s::bigint[], %s::numeric[], %s::bigint[], %s::numeric[]
 WHERE w.tenant_id = s.tenant_id AND w.wallet_id = s.wallet_id
 """
 
+_SET_OVERDRAFT = """
+UPDATE wallets SET overdraft = %s WHERE tenant_id = %s AND customer_id = %s AND currency = %s
+"""
+
 _ENTRY_BY_KEY = """
 SELECT e.amount, e.balance_after, e.contra, e.reason, w.customer_id, w.currency, g.valid_from, g.expires_at, g.priority
 FROM ledger_entries e
@@ -193,6 +197,11 @@ def lock_of_customers(connection: Connection, customers: Sequence[tuple[str, str
     tenant_ids, customer_ids = zip(*customers, strict=True)
     rows = connection.execute(_LOCK_OF_CUSTOMERS, (texts(tenant_ids), texts(customer_ids)), binary=True)
     return [WalletRow._make(cast("Any", row)) for row in rows.fetchall()]
+
+
+def set_overdraft(connection: Connection, tenant_id: str, customer_id: str, currency: str, overdraft: Decimal) -> bool:
+    """How far below zero a wallet may be asked from now on; whether it is there. Locks the wallet."""
+    return connection.execute(_SET_OVERDRAFT, (overdraft, tenant_id, customer_id, currency)).rowcount == 1
 
 
 def debit_usage(

@@ -13,7 +13,7 @@ from db.grants import opened
 from db.periods import Counts
 from db.session import Connection, Stale
 from db.wallets import UsageEntries
-from services import accounts, ladders, periods
+from services import accounts, capturing, ladders, periods
 from services.tiers import fall_due
 
 
@@ -28,27 +28,33 @@ NOTHING_POSTED = Posted(0, None)
 
 
 def post(connection: Connection, charges: Sequence[Charge], now: datetime) -> Posted:
-    """Debit wallets, count tokens and let tier payments fall due.
+    """Debit wallets, take from holds what was kept back for it, count tokens and let tier payments fall due.
 
-    Locks the wallets in order, then the period rows; raises `Stale` when a period was closed meanwhile.
+    Locks the wallets in order, then the holds that events name, then the period rows; raises `Stale` when a period
+    was closed meanwhile.
     What can be made ready before the locks, is: a busy customer's events wait for one another here.
     """
     tallies = count(charges)
     counts = Counts.of(tallies)
     debits = debits_of(charges)
     entries = UsageEntries.of(debits) if debits else None
+    holding = capturing.naming(charges)
 
     standing = lock_wallets(connection, charges)
     locked_at = time.perf_counter()
+    holds = capturing.lock(connection, holding) if holding else {}
     _begin_periods(connection, tallies)
     if ladders.climb(connection, charges):
         debits = debits_of(charges)
         entries = UsageEntries.of(debits) if debits else None
 
-    places = debit(debits, standing)
+    captures = capturing.take(holds, holding, now) if holding else None
+    places = debit(debits, standing, captures)
     with connection.pipeline():
         if entries:
             wallet_rows.debit_usage(connection, entries, places, standing, now)
+        if captures:
+            capturing.write(connection, holds, holding, captures, now)
         totals = period_rows.count(connection, counts)
     if len(totals) != counts.number:
         accounts.forget((tally.tenant_id, tally.customer_id) for tally in tallies)

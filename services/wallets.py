@@ -7,11 +7,13 @@ from decimal import Decimal
 
 from billing.affordability import Affordability, afford_tokens, afford_value, check_buffer
 from billing.balances import Balance, weigh
-from billing.errors import Rejected
+from billing.errors import Rejected, WalletNotFound
 from billing.grants import Source
+from billing.money import COST_PLACES, as_cost
 from billing.rating import TOKEN, Rated
 from centavo import Item
 from config.settings import settings
+from db import wallets as wallet_rows
 from db.desk import WalletStanding
 from db.grants import opened
 from db.session import Connection, in_transaction
@@ -53,7 +55,7 @@ class WalletBalance:
     last_refill: Refill | None
     next_reset: Reset | None
     worth: Estimate | None
-    """What is available, in US dollars, where a rate is known."""
+    """What is available without the overdraft, in US dollars, where a rate is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ def can_afford(
         found = standing.read(connection, tenant_id, customer_id, now, with_sources=False)
         if items is not None:
             rated = quoting.rate_items(connection, found, items, now)
-            return _afford_rated(found, rated, factor, now)
+            return afford_rated(found, rated, factor, now)
         wallet = found.wallet(currency)
         available = weighed(wallet, now).available
         return Affordability((afford_value(available, cost or Decimal(0), wallet.currency, factor, found.cover()),))
@@ -137,15 +139,31 @@ def can_afford(
     return in_transaction(work)
 
 
+def set_overdraft(tenant_id: str, customer_id: str, currency: str, overdraft: Decimal) -> None:
+    """How far below zero a wallet may be asked for holds and checks, from now on. Usage is debited in any case.
+
+    What is reserved already stays so. Raises `WalletNotFound`, `Rejected` (no such amount).
+    """
+    standing.check_amount(overdraft)
+    if overdraft != as_cost(overdraft):
+        raise Rejected(f"an overdraft has at most {COST_PLACES} decimal places", overdraft=str(overdraft))
+
+    def work(connection: Connection) -> None:
+        if not wallet_rows.set_overdraft(connection, tenant_id, customer_id, currency, overdraft):
+            raise WalletNotFound(tenant_id=tenant_id, customer_id=customer_id, currency=currency)
+
+    in_transaction(work)
+
+
 def weighed(wallet: WalletStanding, now: datetime) -> Balance:
     """What a wallet has now, by source where sources were read."""
     grants = opened(wallet.open_grants)
     sources = {one.grant_id: Source(wallet.sources.get(one.grant_id, Source.PROMO)) for one in grants}
     soon = timedelta(days=settings().expiring_soon_days)
-    return weigh(grants, sources, wallet.debt, wallet.reserved, now, soon)
+    return weigh(grants, sources, wallet.debt, wallet.reserved, now, soon, wallet.overdraft)
 
 
-def _afford_rated(found: Standing, rated: Rated, factor: Decimal, now: datetime) -> Affordability:
+def afford_rated(found: Standing, rated: Rated, factor: Decimal, now: datetime) -> Affordability:
     """The period is asked for tokens that it covers, the wallet for what has a price; for nothing, whether all goes."""
     cover = found.cover()
     covered = sum(int(line.item.quantity) for line in rated.lines if line.price is None and line.item.unit == TOKEN)
@@ -167,14 +185,14 @@ def _wallet(wallet: WalletStanding, reset: tuple[str, Reset] | None, now: dateti
     return WalletBalance(
         wallet.currency,
         has,
-        low_below is not None and has.available < low_below,
+        low_below is not None and has.own < low_below,
         low_below,
         wallet.used_total,
         wallet.purchased_total or Decimal(0),
         wallet.received_total,
         refill,
         reset[1] if reset and reset[0] == wallet.currency else None,
-        rates.estimate(has.available, wallet.currency, now),
+        rates.estimate(has.own, wallet.currency, now),
     )
 
 

@@ -3,8 +3,6 @@
 Lost, late or doubled ticks do no harm: what is due is found from rows, under locks, and the next tick goes on.
 """
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 from celery import shared_task
@@ -14,12 +12,9 @@ from config.settings import settings
 from services import closing, months, statements
 from services.credits import break_expired
 from tasks import names
-from tasks.waiting import until_available
+from tasks.waiting import until_available, until_done
 
 _SWEPT: dict[str, Any] = {"acks_late": True, "reject_on_worker_lost": True, "ignore_result": True}
-
-#: A tick that finds more than this leaves the rest to the next: a worker that is to stop must not wait for it.
-TICK_SECONDS_MAX = 30.0
 
 
 @shared_task(name=names.TURN_MONTHS, **_SWEPT)
@@ -33,31 +28,22 @@ def turn_months() -> int:
     if first < months.TURNED_AT_ONCE:
         return first
     turn_months.apply_async(queue=settings().ticks_queue)
-    return first + _until_done(lambda: months.turn_due(clock.now()).customers)
+    return first + until_done(lambda: months.turn_due(clock.now()).customers)
 
 
 @shared_task(name=names.BREAK_GRANTS, **_SWEPT)
 def break_grants() -> int:
     """Take what remains of grants whose time is over; how many."""
-    return _until_done(lambda: break_expired(clock.now()))
+    return until_done(lambda: break_expired(clock.now()))
 
 
 @shared_task(name=names.CLOSE_PERIODS, **_SWEPT)
 def close_periods() -> int:
     """Close the periods whose grace has passed; how many were due."""
-    return _until_done(lambda: closing.close_due(clock.now()))
+    return until_done(lambda: closing.close_due(clock.now()))
 
 
 @shared_task(name=names.ISSUE_STATEMENTS, **_SWEPT)
 def issue_statements() -> int:
     """Issue the statements of closed periods; how many."""
-    return _until_done(lambda: statements.issue_due(clock.now()))
-
-
-def _until_done(work: Callable[[], int]) -> int:
-    """Do chunk after chunk, each when the database is there; how much was done."""
-    until = time.monotonic() + TICK_SECONDS_MAX
-    total = 0
-    while time.monotonic() < until and (done := until_available(work)):
-        total += done
-    return total
+    return until_done(lambda: statements.issue_due(clock.now()))

@@ -20,12 +20,23 @@ log = logger(__name__)
 
 LONGEST_WAIT_SECONDS = 5.0
 LOOK_SECONDS = 0.1
+#: A tick that finds more than this leaves the rest to the next: a worker that is to stop must not wait for it.
+TICK_SECONDS_MAX = 30.0
 
 
 def until_available(work: Callable[[], T]) -> T:
     """Do `work`; while something it needs is away, wait and do it again. Raises `Stopping` on shutdown."""
     result: T = _retrying(work)
     return result
+
+
+def until_done(work: Callable[[], int]) -> int:
+    """Do chunk after chunk, each when the database is there; how much was done."""
+    until = time.monotonic() + TICK_SECONDS_MAX
+    total = 0
+    while time.monotonic() < until and (done := until_available(work)):
+        total += done
+    return total
 
 
 def pause() -> None:

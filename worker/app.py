@@ -44,6 +44,7 @@ def configuration(chosen: Settings) -> dict[str, Any]:
             "tasks.payments",
             "tasks.refunds",
             "tasks.topups",
+            "tasks.credit_holds",
             "tasks.webhooks",
             "tasks.months",
             "tasks.audits",

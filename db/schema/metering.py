@@ -178,6 +178,7 @@ wallets = Table(
     Column("received_total", Money, nullable=False, server_default=text("0")),
     Column("debt", Money, nullable=False, server_default=text("0"), comment="used, and covered by no grant"),
     Column("last_seq", BigInteger, nullable=False, server_default=text("0")),
+    Column("overdraft", Money, nullable=False, server_default=text("0"), comment="how far below zero it may be asked"),
     Column(
         "open_grants",
         Text,
@@ -200,6 +201,7 @@ wallets = Table(
     CheckConstraint("reserved >= 0", name="reserved"),
     CheckConstraint("debt >= 0", name="debt"),
     CheckConstraint("last_seq >= 0", name="last_seq"),
+    CheckConstraint("overdraft >= 0", name="overdraft"),
     # Every envelope changes balances: room on the page keeps those updates off the indexes (HOT).
     postgresql_with={"fillfactor": 60},
     comment="A customer's stored value in one currency; a negative balance is debt. Its row is the customer's lock.",

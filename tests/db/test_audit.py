@@ -16,6 +16,7 @@ from sandbox.stripe_double.app import StripeDouble
 from sandbox.stripe_double.server import served
 from services import cards, gateways
 from services.collect import claim_due, collect
+from services.credit_holds import HoldWish, reserve
 from services.credits import Grant, grant
 from services.prices import load_prices
 from services.usage import record_usage
@@ -182,6 +183,27 @@ CORRUPTIONS: list[tuple[str, str]] = [
     ),
 ]
 
+HELD = "what a wallet reserves is what its open holds reserve"
+CAPTURED = "what was captured of a hold, usage took"
+OF_USAGE = "a capture is of charged usage that names its hold, and costs as much"
+CORRUPTIONS += [
+    (HELD, "UPDATE wallets SET reserved = reserved + 0.000000000001 WHERE customer_id = 'bob'"),
+    (HELD, "UPDATE wallets SET reserved = 0 WHERE reserved > 0"),
+    (HELD, "UPDATE credit_holds SET state = 'released', closed_at = expires_at WHERE state = 'open'"),
+    (HELD, "UPDATE credit_holds SET amount = amount + 1 WHERE state = 'open'"),
+    (
+        CAPTURED,
+        """WITH less AS (UPDATE credit_holds SET captured = captured - 0.01 WHERE state = 'open' RETURNING wallet_id)
+        UPDATE wallets SET reserved = reserved + 0.01 WHERE wallet_id IN (SELECT wallet_id FROM less)""",
+    ),
+    (CAPTURED, "DELETE FROM credit_captures WHERE taken > 0"),
+    (CAPTURED, "DELETE FROM credit_holds WHERE state = 'used_up'"),
+    (OF_USAGE, "UPDATE credit_captures SET event_key = 'nobody' WHERE event_key = 'ana-2'"),
+    (OF_USAGE, "UPDATE usage_events SET hold_id = 'another' WHERE key = 'ana-2'"),
+    (OF_USAGE, "UPDATE credit_captures SET mark = NULL WHERE mark = 'beyond'"),
+    (OF_USAGE, "UPDATE credit_captures SET event_key = 'parked' WHERE mark = 'unknown'"),
+]
+
 #: The last statement of all, and its customer's.
 LAST = "(SELECT max(number) FROM statements)"
 CORRUPTIONS += [
@@ -310,15 +332,17 @@ def _bill() -> None:
     a_customer("bob", plan="tiers-8m", currencies=("BRL",))
     a_customer("eve", credit="0.02")
     llama = tokens(700).model_copy(update={"category": "llm", "provider": "meta", "model": "llama"})
+    held = reserve(HoldWish(TENANT, "ana", "held", Decimal(1), "USD"), now).hold_id
+    small = reserve(HoldWish(TENANT, "eve", "small", Decimal("0.01"), "USD"), now).hold_id
     cards.attach(TENANT, "bob", "pm_card_visa", gateways.gateway(), now)
     record_usage(
         an_envelope(
             an_event("ana", key="ana-1"),
-            an_event("ana", key="ana-2"),
+            an_event("ana", key="ana-2", hold_id=held),
             *[an_event("ana", [llama, tokens(5)], key=f"ladder-{n}") for n in range(3)],
             an_event("ana", [tokens(1, model="unheard-of")], key="parked"),
-            an_event("bob", [tokens(16_000_001)], key="bob-1"),
-            an_event("eve", key="eve-1"),
+            an_event("bob", [tokens(16_000_001)], key="bob-1", hold_id="never was"),
+            an_event("eve", key="eve-1", hold_id=small),
         ),
         now,
     )
@@ -364,6 +388,8 @@ def test_what_was_billed_agrees_with_itself(connection: psycopg.Connection) -> N
         "periods",
         "period_quantities",
         "payments",
+        "credit_holds",
+        "credit_captures",
     )
     for table in (*tables, "payment_attempts"):
         assert connection.execute(f"SELECT count(*) > 0 FROM {table}".encode()).fetchone() == (True,), table

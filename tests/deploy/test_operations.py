@@ -80,7 +80,7 @@ def test_every_service_stands_there() -> None:
 
 def commands() -> list[str]:
     """Each `centavo …` that the document tells to run."""
-    words = "migrate|worker|beat|api|status|audit|parked|payments|alerts|cards|clock|subscriptions|statements"
+    words = "migrate|worker|beat|api|status|audit|parked|payments|holds|alerts|cards|clock|subscriptions|statements"
     told = re.findall(rf"centavo ((?:{words})\b[^`\n]*)", TEXT)
     told += re.findall(r"run --rm (?:usage|migrate|payments) ?(\w.*)", TEXT)
     return sorted({command.strip() for command in told})
@@ -108,6 +108,7 @@ def test_the_log_records_that_it_tells_to_look_for_are_written() -> None:
         "request refused",
         "months turned",
         "grants broken",
+        "holds expired",
         "periods closed",
         "statement issued",
     ):
