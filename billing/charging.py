@@ -11,6 +11,7 @@ from billing.events import Event
 from billing.grants import Change, Standing, burn
 from billing.periods import Period
 from billing.plans import Plan
+from billing.quotas import Quota
 from billing.rating import Rated
 
 
@@ -29,7 +30,7 @@ class Charge(msgspec.Struct):
     """An event with what it costs, the wallet that pays (None: nothing to pay), and the tally it counts in.
 
     `customer_wallets` are all of the customer's (id, revision of the account that was read with it): together
-    they are the customer's lock.
+    they are the customer's lock. `quotas` are those it counts in, each with the subject of its counter.
     """
 
     event: Event
@@ -38,6 +39,7 @@ class Charge(msgspec.Struct):
     is_late: bool
     wallet_id: int | None
     customer_wallets: tuple[tuple[int, int], ...]
+    quotas: tuple[tuple[Quota, str], ...] = ()
 
 
 class Debit(msgspec.Struct):

@@ -7,9 +7,9 @@ The class name is the fact, the docstring the message, the fields identify the r
     │   ├── EnvelopeMalformed, EventMalformed
     │   ├── ItemsMalformed, CursorMalformed
     │   ├── NotFound        TenantNotFound, CustomerNotFound, PlanNotFound, PriceNotFound, WalletNotFound,
-    │   │                   ParkedNotFound
+    │   │                   ParkedNotFound, QuotaNotFound
     │   ├── Conflict        AlreadyExists, IdempotencyConflict
-    │   └── CatalogueMalformed, AuditRefused, UsageArchived
+    │   └── CatalogueMalformed, AuditRefused, UsageArchived, QuotaExceeded
     ├── Unavailable         the world is away: wait and try again
     │   └── DatabaseUnavailable, BrokerUnavailable, EnvelopeBusy, CollectingUnavailable
     ├── Stopping            the process was asked to stop while it waited
@@ -118,6 +118,12 @@ class ParkedNotFound(NotFound):
     code = "unknown_parked"
 
 
+class QuotaNotFound(NotFound):
+    """There is no such quota; `centavo quotas list` shows what there is."""
+
+    code = "unknown_quota"
+
+
 class Conflict(Rejected):
     """This contradicts what is already recorded."""
 
@@ -146,6 +152,12 @@ class UsageArchived(Rejected):
     """This usage is archived, and is not corrected any more."""
 
     code = "usage_archived"
+
+
+class QuotaExceeded(Rejected):
+    """A quota leaves no room for this."""
+
+    code = "quota_exceeded"
 
 
 class Unavailable(CentavoError):

@@ -1,4 +1,4 @@
-"""What new events do to wallets, periods and payments, under their customers' locks."""
+"""What new events do to wallets, periods, payments and quotas, under their customers' locks."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from db.grants import opened
 from db.periods import Counts
 from db.session import Connection, Stale
 from db.wallets import UsageEntries
-from services import accounts, ladders, periods
+from services import accounts, counting, ladders, periods
 from services.tiers import fall_due
 
 
@@ -30,8 +30,8 @@ NOTHING_POSTED = Posted(0, None)
 def post(connection: Connection, charges: Sequence[Charge], now: datetime) -> Posted:
     """Debit wallets, count tokens and let tier payments fall due.
 
-    Locks the wallets in order, then the period rows; raises `Stale` when a period was closed meanwhile.
-    What can be made ready before the locks, is: a busy customer's events wait for one another here.
+    Locks the wallets in order, then the period rows, and counters of quotas last; raises `Stale` when a period was
+    closed meanwhile. What can be made ready before the locks, is: a busy customer's events wait for one another here.
     """
     tallies = count(charges)
     counts = Counts.of(tallies)
@@ -53,7 +53,9 @@ def post(connection: Connection, charges: Sequence[Charge], now: datetime) -> Po
     if len(totals) != counts.number:
         accounts.forget((tally.tenant_id, tally.customer_id) for tally in tallies)
         raise Stale
-    return Posted(fall_due(connection, tallies, totals, charges, now), locked_at)
+    payments_due = fall_due(connection, tallies, totals, charges, now)
+    counting.count(connection, charges, now)
+    return Posted(payments_due, locked_at)
 
 
 def lock_wallets(connection: Connection, charges: Sequence[Charge]) -> dict[tuple[str, int], Standing]:
