@@ -93,6 +93,7 @@ class Settings(BaseSettings):
     affordability_buffer: Decimal = Field(default=Decimal("1.2"), ge=1, le=BUFFER_MAX)
     unpaid_fee_stops: Literal["never", "failed", "unpaid"] = "failed"
     usd_rates: Path | None = None
+    tier_warnings: bool = False
 
     audit_every_hours: int = Field(default=24, ge=0)
     audit_alert_percent: Decimal = Field(default=Decimal(0), ge=0)

@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 from billing.charging import Charge, Tally, count, debit, debits_of
 from billing.grants import Standing
+from config.settings import settings
 from db import periods as period_rows
 from db import wallets as wallet_rows
 from db.grants import opened
 from db.periods import Counts
 from db.session import Connection, Stale
 from db.wallets import UsageEntries
-from services import accounts, counting, ladders, periods
+from services import accounts, counting, ladders, periods, tier_warnings
 from services.tiers import fall_due
 
 
@@ -54,6 +55,8 @@ def post(connection: Connection, charges: Sequence[Charge], now: datetime) -> Po
         accounts.forget((tally.tenant_id, tally.customer_id) for tally in tallies)
         raise Stale
     payments_due = fall_due(connection, tallies, totals, charges, now)
+    if settings().tier_warnings:
+        tier_warnings.say(connection, tallies, totals, now)
     counting.count(connection, charges, now)
     return Posted(payments_due, locked_at)
 

@@ -1,4 +1,4 @@
-"""Tables of quotas and of alerts on their way out."""
+"""Tables of quotas: what may be used, what was, and what was said of it."""
 
 from sqlalchemy import (
     BigInteger,

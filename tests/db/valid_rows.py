@@ -18,6 +18,7 @@ JANUARY = datetime(2027, 1, 1, 3, tzinfo=UTC)
 PAYMENT, OTHER_PAYMENT = UUID(int=1), UUID(int=2)
 REFUND, OTHER_REFUND = UUID(int=3), UUID(int=4)
 GRANT, OTHER_GRANT = UUID(int=5), UUID(int=6)
+DELIVERY, OTHER_DELIVERY = UUID(int=7), UUID(int=8)
 WALLET, OTHER_WALLET = 1, 2
 
 Row = dict[str, Any]
@@ -320,6 +321,21 @@ STANDING: dict[str, Row] = {
         "archive_id": 1,
         "at": NOW,
     },
+    "webhook_endpoints": {
+        "tenant_id": "acme",
+        "url": "https://example.com/hooks",
+        "secret": "whsec_AAAA",
+        "created_at": NOW,
+        "updated_at": NOW,
+    },
+    "alert_deliveries": {
+        "tenant_id": "acme",
+        "delivery_id": DELIVERY,
+        "alert_id": 1,
+        "body": "{}",
+        "due_at": NOW,
+        "created_at": NOW,
+    },
     "quotas": {
         "tenant_id": "acme",
         "quota_id": 1,
@@ -369,6 +385,7 @@ BESIDE: dict[str, Row] = {
     "customers": {"customer_id": "zoe"},
     "tenants": {"tenant_id": "beta"},
     "wallets": {"currency": "GBP"},
+    "alerts": {"subject": "zoe"},
     "periods": {
         "starts_at": OCTOBER,
         "ends_at": NOVEMBER,
@@ -412,6 +429,8 @@ ANOTHER: dict[str, Row] = {
     "statement_lines": {"line": 2},
     "archives": {"archive_id": 2, "finished_at": NOW},
     "checkpoints": {"wallet_id": OTHER_WALLET},
+    "webhook_endpoints": {"tenant_id": "beta"},
+    "alert_deliveries": {"delivery_id": OTHER_DELIVERY, "alert_id": 2},
     "quotas": {"quota_id": 2, "name": "other tokens"},
     "quota_counts": {"subject": "bob"},
     "limit_warnings": {"percent": 100},

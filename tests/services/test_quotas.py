@@ -428,6 +428,22 @@ def test_two_workers_that_race_count_each_event_once() -> None:
     assert one("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == (0,)
 
 
+def test_two_workers_meet_at_a_tenants_quota_and_wait_for_nobody_else() -> None:
+    """Each has customers of its own, so that only the counters are shared; nothing is lost, nothing said twice."""
+    a_quota(100, scope=Scope.TENANT, is_hard=True)
+    by_customer = [
+        [an_envelope(*[an_event(who, [tokens(1)], key=f"{who}{n}-{m}", occurred_at=NOW) for m in range(5)]) for n in range(20)]
+        for who in ("ana", "bob")
+    ]
+
+    _at_once(*[lambda own=own: [record_usage(envelope, NOW) for envelope in own] for own in by_customer])
+    counting.look_again(NOW)
+
+    assert rows(COUNTS) == [("", 200)]
+    assert len(rows(SAID)) == 2
+    assert not ask(tokens=1).is_allowed
+
+
 def test_a_tenants_counter_makes_nobody_wait() -> None:
     """Another worker holds its stripe for as long as it likes."""
     a_quota(scope=Scope.TENANT)

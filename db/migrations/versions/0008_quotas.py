@@ -1,4 +1,4 @@
-"""Quotas with their counters and warnings."""
+"""Quotas with their counters and warnings; alerts as messages to their tenants."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -134,6 +134,75 @@ def upgrade() -> None:
             name=op.f("limit_warnings_pkey"),
         ),
         comment="Each threshold that was reached, once in a window, whatever became of its alert.",
+    )
+    op.create_table(
+        "webhook_endpoints",
+        sa.Column("tenant_id", sa.Text(), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("secret", sa.Text(), nullable=False),
+        sa.Column(
+            "previous_secret", sa.Text(), nullable=True, comment="signs as well, for a while after it was replaced"
+        ),
+        sa.Column("previous_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("failures", sa.Integer(), server_default=sa.text("0"), nullable=False, comment="in a row"),
+        sa.Column(
+            "rests_until",
+            sa.DateTime(timezone=True),
+            nullable=True,
+            comment="it failed, and is left alone until then",
+        ),
+        sa.Column("leased_until", sa.DateTime(timezone=True), nullable=True, comment="a worker delivers to it"),
+        sa.Column(
+            "disabled_at", sa.DateTime(timezone=True), nullable=True, comment="nothing is sent until it is set again"
+        ),
+        sa.Column("disabled_reason", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint(
+            "starts_with(url, 'https://') OR starts_with(url, 'http://')", name=op.f("webhook_endpoints_url_check")
+        ),
+        sa.CheckConstraint(
+            "(previous_secret IS NULL) = (previous_until IS NULL)", name=op.f("webhook_endpoints_previous_check")
+        ),
+        sa.CheckConstraint(
+            "(disabled_at IS NULL) = (disabled_reason IS NULL)", name=op.f("webhook_endpoints_disabled_check")
+        ),
+        sa.CheckConstraint("failures >= 0", name=op.f("webhook_endpoints_failures_check")),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.tenant_id"], name=op.f("webhook_endpoints_tenants_fkey")),
+        sa.PrimaryKeyConstraint("tenant_id", name=op.f("webhook_endpoints_pkey")),
+        comment="Where a tenant's alerts are sent.",
+    )
+    op.create_table(
+        "alert_deliveries",
+        sa.Column("tenant_id", sa.Text(), nullable=False),
+        sa.Column("delivery_id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
+        sa.Column("alert_id", sa.BigInteger(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False, comment="as it is signed and sent, each time the same"),
+        sa.Column("state", sa.Text(), server_default=sa.text("'due'"), nullable=False),
+        sa.Column("tries", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("due_at", sa.DateTime(timezone=True), nullable=True, comment="when it is tried next"),
+        sa.Column("last_status", sa.Integer(), nullable=True, comment="what was answered last"),
+        sa.Column("last_error", sa.Text(), nullable=True, comment="why nothing was"),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint("state IN ('delivered', 'due', 'given_up')", name=op.f("alert_deliveries_state_check")),
+        sa.CheckConstraint(
+            "(state = 'due') = (due_at IS NOT NULL) AND (state = 'due') = (finished_at IS NULL)",
+            name=op.f("alert_deliveries_due_check"),
+        ),
+        sa.CheckConstraint("tries >= 0", name=op.f("alert_deliveries_tries_check")),
+        sa.ForeignKeyConstraint(
+            ["tenant_id", "alert_id"], ["alerts.tenant_id", "alerts.alert_id"], name=op.f("alert_deliveries_alerts_fkey")
+        ),
+        sa.PrimaryKeyConstraint("tenant_id", "delivery_id", name=op.f("alert_deliveries_pkey")),
+        sa.UniqueConstraint("tenant_id", "alert_id", name=op.f("alert_deliveries_tenant_id_alert_id_key")),
+        comment="An alert as a message to its tenant: written with the alert, sent afterwards.",
+    )
+    op.create_index(
+        "alert_deliveries_due",
+        "alert_deliveries",
+        ["tenant_id", "due_at"],
+        postgresql_where=sa.text("due_at IS NOT NULL"),
     )
     op.add_column(
         "usage_events",
