@@ -10,6 +10,7 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from enum import StrEnum
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -18,6 +19,15 @@ from billing.errors import Rejected
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the beginning of all of them
 SECRET_BYTES = 32
 URL_CHARACTERS_MAX = 2000
+
+
+class DeliveryState(StrEnum):
+    """What became of a message. The words are API."""
+
+    DUE = "due"
+    DELIVERED = "delivered"
+    GIVEN_UP = "given_up"
+
 
 #: How long after each try that failed the next one comes; after the last of them it is given up.
 AGAIN_AFTER = (

@@ -87,7 +87,9 @@ def check(
     json: AsJson = False,
 ) -> None:
     """Whether quotas leave room for so much; the exit status is 1 where a hard one does not."""
-    usage = Usage(tenant_id, customer_id, user, organization, service_type, feature, tokens, 1, _decimal(cost), currency)
+    usage = Usage(
+        tenant_id, customer_id, user, organization, service_type, feature, tokens, 1, _decimal(cost), currency
+    )
     answer = service.check(usage, clock.now())
     if json:
         told = [

@@ -6,6 +6,7 @@ from uuid import UUID
 import typer
 
 from billing.errors import Rejected
+from billing.outgoing import DeliveryState
 from cli.catalogue import TenantId
 from cli.show import NOTHING, AsJson, a_table, as_json, console, moment, plain
 from config import clock
@@ -51,7 +52,7 @@ def show(tenant_id: TenantId, json: AsJson = False) -> None:
 @app.command("list")
 def list_deliveries(
     tenant_id: TenantId,
-    state: Annotated[str | None, typer.Option(help="due, delivered or given_up.")] = None,
+    state: Annotated[DeliveryState | None, typer.Option(help="Of this state alone.")] = None,
     limit: Annotated[int, typer.Option(help="Rows at most.")] = 50,
     json: AsJson = False,
 ) -> None:

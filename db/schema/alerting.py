@@ -13,9 +13,8 @@ from sqlalchemy import (
     text,
 )
 
+from billing.outgoing import DeliveryState
 from db.schema.base import Moment, belongs_to, metadata, one_of, tenant_key
-
-DELIVERY_STATES = ("due", "delivered", "given_up")
 
 webhook_endpoints = Table(
     "webhook_endpoints",
@@ -59,7 +58,7 @@ alert_deliveries = Table(
     UniqueConstraint("tenant_id", "alert_id"),
     belongs_to("alerts", "alert_id"),
     Index("alert_deliveries_due", "tenant_id", "due_at", postgresql_where=text("due_at IS NOT NULL")),
-    CheckConstraint(one_of("state", DELIVERY_STATES), name="state"),
+    CheckConstraint(one_of("state", DeliveryState), name="state"),
     CheckConstraint("(state = 'due') = (due_at IS NOT NULL) AND (state = 'due') = (finished_at IS NULL)", name="due"),
     CheckConstraint("tries >= 0", name="tries"),
     comment="An alert as a message to its tenant: written with the alert, sent afterwards.",

@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.errors import Rejected
-from billing.outgoing import AGAIN_AFTER, AGE_MAX, REST_MAX, REST_MIN, again_at, check_url, rests_until, secret_of, signature
+from billing.outgoing import (
+    AGAIN_AFTER,
+    AGE_MAX,
+    REST_MAX,
+    REST_MIN,
+    again_at,
+    check_url,
+    rests_until,
+    secret_of,
+    signature,
+)
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

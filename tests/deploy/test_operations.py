@@ -80,7 +80,8 @@ def test_every_service_stands_there() -> None:
 
 def commands() -> list[str]:
     """Each `centavo …` that the document tells to run."""
-    words = "migrate|worker|beat|api|status|audit|parked|payments|alerts|cards|clock|subscriptions|statements|webhooks|quotas"
+    words = "migrate|worker|beat|api|status|audit|parked|payments|alerts|cards|clock|subscriptions|statements"
+    words += "|webhooks|quotas"
     told = re.findall(rf"centavo ((?:{words})\b[^`\n]*)", TEXT)
     told += re.findall(r"run --rm (?:usage|migrate|payments) ?(\w.*)", TEXT)
     return sorted({command.strip() for command in told})

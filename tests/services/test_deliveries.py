@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from billing.errors import Rejected, TenantNotFound
+from billing.errors import DatabaseUnavailable, Rejected, TenantNotFound
 from billing.payments import AlertKind
 from config.settings import settings
 from db.alerts import raise_alert
@@ -210,16 +210,22 @@ def test_a_new_secret_signs_at_once_and_the_old_one_for_a_day(tenant: Tenant, se
     an_alert("after it", at=NOW + timedelta(days=1))
     deliver(NOW + timedelta(days=1))
 
-    assert [[told.is_signed_with(one) for one in (secret, new)] for told in tenant.told] == [[True, True], [False, True]]
+    assert [[told.is_signed_with(one) for one in (secret, new)] for told in tenant.told] == [
+        [True, True],
+        [False, True],
+    ]
 
 
 def test_who_dies_while_sending_leaves_it_due(tenant: Tenant, secret: str) -> None:
-    """Claimed and not worked, or sent and not written down: after a minute somebody else sends it, under the same id."""
+    """Claimed and not worked, or sent and not written down: after a minute another sends it, under the same id."""
     an_alert()
     (claimed,) = deliveries.claim_due(NOW)
     beside = deliveries.claim_due(NOW + 59 * SECOND)
-    tenant.before_answer = lambda: one("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
-    with pytest.raises(Exception, match="(?i)terminat|closed"):
+    tenant.before_answer = lambda: one(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    with pytest.raises(DatabaseUnavailable):
         deliveries.deliver_next(claimed, NOW)
     tenant.before_answer = lambda: None
 
@@ -239,7 +245,9 @@ def test_no_secret_is_logged_or_shown(
     deliver()
 
     printed = capsys.readouterr()
-    shown = f"{deliveries.endpoint_of(TENANT)} {deliveries.deliveries_of(TENANT)} {caplog.text}{printed.out}{printed.err}"
+    shown = (
+        f"{deliveries.endpoint_of(TENANT)} {deliveries.deliveries_of(TENANT)} {caplog.text}{printed.out}{printed.err}"
+    )
     assert "alert not delivered" in shown
     assert [one for one in (secret, new) if one is None or one in shown] == []
 
@@ -251,7 +259,5 @@ def test_what_can_not_be_is_refused() -> None:
         deliveries.set_endpoint(TENANT, "http://example.com/", NOW)
     with pytest.raises(EndpointNotFound):
         deliveries.disable_endpoint(TENANT, "by hand", NOW)
-    with pytest.raises(Rejected):
-        deliveries.deliveries_of(TENANT, "lost")
     with pytest.raises(Rejected):
         deliveries.deliveries_of(TENANT, limit=0)

@@ -14,7 +14,7 @@ from billing.errors import AlreadyExists, CustomerNotFound, QuotaExceeded, Quota
 from billing.quotas import Measure, Per, QuotaKind, Scope
 from config.settings import settings
 from db.session import in_transaction
-from services import counting, parked, quotas
+from services import counting, history, parked, quotas
 from services.quotas import Usage, Wanted
 from services.usage import record_usage
 from services.voiding_usage import void
@@ -126,6 +126,8 @@ def test_usage_over_a_hard_quota_is_charged_and_marked() -> None:
     use(2, key="l")
 
     assert rows(OVER) == [("k2",), ("l0",)]
+    page = history.usage(history.Asked(TENANT, "ana", BEFORE, NOW + timedelta(hours=1)))
+    assert {row.key for row in page.rows if row.is_over_quota} == {"k2", "l0"}
     assert one("SELECT count(*) FROM usage_events WHERE status = 'charged'") == (4,)
     assert rows(COUNTS) == [("ana", 53)]
 
@@ -432,7 +434,10 @@ def test_two_workers_meet_at_a_tenants_quota_and_wait_for_nobody_else() -> None:
     """Each has customers of its own, so that only the counters are shared; nothing is lost, nothing said twice."""
     a_quota(100, scope=Scope.TENANT, is_hard=True)
     by_customer = [
-        [an_envelope(*[an_event(who, [tokens(1)], key=f"{who}{n}-{m}", occurred_at=NOW) for m in range(5)]) for n in range(20)]
+        [
+            an_envelope(*[an_event(who, [tokens(1)], key=f"{who}{n}-{m}", occurred_at=NOW) for m in range(5)])
+            for n in range(20)
+        ]
         for who in ("ana", "bob")
     ]
 

@@ -40,8 +40,9 @@ def test_each_threshold_is_said_once() -> None:
         ("customer ana has used 80 % of what tier 1 covers: 16,400,000 tokens of 16,000,000",),
         ("customer ana has used 100 % of what tier 1 covers: 16,400,000 tokens of 16,000,000",),
     ]
-    assert rows("SELECT DISTINCT customer_id, split_part(detail, '; ', 2) FROM alerts WHERE kind = 'tier_threshold'"
-        " ORDER BY 2") == [("ana", "tier 1 costs BRL 100.00"), ("ana", "tier 2 costs BRL 100.00")]
+    assert rows(
+        "SELECT DISTINCT customer_id, split_part(detail, '; ', 2) FROM alerts WHERE kind = 'tier_threshold' ORDER BY 2"
+    ) == [("ana", "tier 1 costs BRL 100.00"), ("ana", "tier 2 costs BRL 100.00")]
 
 
 def test_nobody_is_warned_unless_the_setting_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
