@@ -12,6 +12,7 @@ from billing.events import Event
 from billing.grants import Change, Standing, burn, burn_kept
 from billing.periods import Period
 from billing.plans import Plan
+from billing.quotas import Quota
 from billing.rating import Rated
 
 Captures = Mapping[tuple[str, str], Capture]
@@ -33,7 +34,7 @@ class Charge(msgspec.Struct):
     """An event with what it costs, the wallet that pays (None: nothing to pay), and the tally it counts in.
 
     `customer_wallets` are all of the customer's (id, revision of the account that was read with it): together
-    they are the customer's lock.
+    they are the customer's lock. `quotas` are those it counts in, each with the subject of its counter.
     """
 
     event: Event
@@ -42,6 +43,7 @@ class Charge(msgspec.Struct):
     is_late: bool
     wallet_id: int | None
     customer_wallets: tuple[tuple[int, int], ...]
+    quotas: tuple[tuple[Quota, str], ...] = ()
 
 
 class Debit(msgspec.Struct):

@@ -7,10 +7,10 @@ The class name is the fact, the docstring the message, the fields identify the r
     │   ├── EnvelopeMalformed, EventMalformed
     │   ├── ItemsMalformed, CursorMalformed
     │   ├── NotFound        TenantNotFound, CustomerNotFound, PlanNotFound, PriceNotFound, WalletNotFound,
-    │   │                   ParkedNotFound, HoldNotFound
+    │   │                   ParkedNotFound, HoldNotFound, QuotaNotFound
     │   ├── Conflict        AlreadyExists, IdempotencyConflict
     │   ├── InsufficientCredits
-    │   └── CatalogueMalformed, AuditRefused, UsageArchived
+    │   └── CatalogueMalformed, AuditRefused, UsageArchived, QuotaExceeded
     ├── Unavailable         the world is away: wait and try again
     │   └── DatabaseUnavailable, BrokerUnavailable, EnvelopeBusy, CollectingUnavailable
     ├── Stopping            the process was asked to stop while it waited
@@ -131,6 +131,12 @@ class InsufficientCredits(Rejected):
     code = "insufficient_credits"
 
 
+class QuotaNotFound(NotFound):
+    """There is no such quota; `centavo quotas list` shows what there is."""
+
+    code = "unknown_quota"
+
+
 class Conflict(Rejected):
     """This contradicts what is already recorded."""
 
@@ -159,6 +165,12 @@ class UsageArchived(Rejected):
     """This usage is archived, and is not corrected any more."""
 
     code = "usage_archived"
+
+
+class QuotaExceeded(Rejected):
+    """A quota leaves no room for this."""
+
+    code = "quota_exceeded"
 
 
 class Unavailable(CentavoError):

@@ -191,6 +191,11 @@ class AlertKind(StrEnum):
     MONTH_FAILS = "month_fails"
     STATEMENT_FAILS = "statement_fails"
     AUDIT_DIFFERS = "audit_differs"
+    QUOTA_THRESHOLD = "quota_threshold"
+    BUDGET_THRESHOLD = "budget_threshold"
+    CAP_THRESHOLD = "cap_threshold"
+    TIER_THRESHOLD = "tier_threshold"
+    WEBHOOK_GIVEN_UP = "webhook_given_up"
 
 
 def payment_id(

@@ -21,9 +21,11 @@ from cli import (
     parked,
     payments,
     processes,
+    quotas,
     statements,
     subscriptions,
     usage,
+    webhooks,
 )
 from cli.show import hidden
 from config import logging
@@ -68,6 +70,8 @@ for name, commands in {
     "subscriptions": subscriptions.app,
     "statements": statements.app,
     "alerts": payments.alerts,
+    "quotas": quotas.app,
+    "webhooks": webhooks.app,
     "explain": payments.explanations,
 }.items():
     app.add_typer(commands, name=name)

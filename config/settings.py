@@ -95,6 +95,7 @@ class Settings(BaseSettings):
     affordability_buffer: Decimal = Field(default=Decimal("1.2"), ge=1, le=BUFFER_MAX)
     unpaid_fee_stops: Literal["never", "failed", "unpaid"] = "failed"
     usd_rates: Path | None = None
+    tier_warnings: bool = False
 
     hold_seconds: int = Field(default=900, ge=1, le=HOLD_SECONDS_MAX)
     hold_seconds_max: int = Field(default=HOLD_SECONDS_MAX, ge=1, le=HOLD_SECONDS_MAX)

@@ -6,11 +6,22 @@ from typing import Any, NamedTuple, cast
 from billing.payments import AlertKind
 from db.session import Connection
 
+#: A message to the tenant is written with the alert, where there is somebody to send it to: not that none arrives.
 _RAISE = """
-INSERT INTO alerts AS a (tenant_id, kind, subject, customer_id, detail, raised_at, last_at)
-VALUES (%(tenant_id)s, %(kind)s, %(subject)s, %(customer_id)s, %(detail)s, %(now)s, %(now)s)
-ON CONFLICT (tenant_id, kind, subject) WHERE seen_at IS NULL
-    DO UPDATE SET times = a.times + 1, last_at = excluded.last_at, detail = excluded.detail
+WITH said AS (
+    INSERT INTO alerts AS a (tenant_id, kind, subject, customer_id, detail, raised_at, last_at)
+    VALUES (%(tenant_id)s, %(kind)s, %(subject)s, %(customer_id)s, %(detail)s, %(now)s, %(now)s)
+    ON CONFLICT (tenant_id, kind, subject) WHERE seen_at IS NULL
+        DO UPDATE SET times = a.times + 1, last_at = excluded.last_at, detail = excluded.detail
+    RETURNING tenant_id, alert_id, kind, subject, customer_id, detail, raised_at, times
+)
+INSERT INTO alert_deliveries (tenant_id, alert_id, body, due_at, created_at)
+SELECT s.tenant_id, s.alert_id, jsonb_build_object('type', 'alert.' || s.kind, 'timestamp', s.raised_at,
+        'data', jsonb_build_object('alert_id', s.alert_id, 'kind', s.kind, 'subject', s.subject,
+            'customer_id', s.customer_id, 'detail', s.detail))::text, s.raised_at, s.raised_at
+FROM said s JOIN webhook_endpoints e ON e.tenant_id = s.tenant_id
+WHERE s.times = 1 AND e.disabled_at IS NULL AND s.kind <> 'webhook_given_up'
+ON CONFLICT (tenant_id, alert_id) DO NOTHING
 """
 
 _UNSEEN = """
@@ -42,7 +53,7 @@ def raise_alert(
     *,
     customer_id: str | None = None,
 ) -> None:
-    """Say something to a person; said again about the same subject, it is counted."""
+    """Say something to a person; said again about the same subject, it is counted. See `services.deliveries`."""
     said = {"tenant_id": tenant_id, "kind": kind, "subject": subject, "detail": detail, "customer_id": customer_id}
     connection.execute(_RAISE, said | {"now": now})
 

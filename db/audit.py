@@ -7,6 +7,7 @@ import psycopg
 from config.settings import settings
 from db.audit_role import refuse_writers, take_on
 from db.charge_checks import CHARGE_CHECKS
+from db.quota_checks import QUOTA_CHECKS
 from db.schema import metadata
 from db.session import Connection
 from db.wallet_checks import WALLET_CHECKS
@@ -28,6 +29,7 @@ class Difference(NamedTuple):
 CHECKS: dict[str, str] = {
     **WALLET_CHECKS,
     **CHARGE_CHECKS,
+    **QUOTA_CHECKS,
     "a period's tokens are those of its events": """
         SELECT coalesce(p.tenant_id, u.tenant_id),
             coalesce(p.customer_id, u.customer_id) || ' ' || coalesce(p.starts_at, u.period_start),

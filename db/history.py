@@ -44,6 +44,7 @@ class EventRow(NamedTuple):
     reason: str | None
     park_reason: str | None
     is_archived: bool
+    is_over_quota: bool
 
 
 class LedgerRow(NamedTuple):
@@ -114,7 +115,7 @@ class Span(NamedTuple):
 
 _COLUMNS = """tenant_id, key, customer_id, status, occurred_at, recorded_at, charged_at, period_start, is_late, tokens,
     cost, currency, user_id, organization_id, feature, service_type, operation, reference, reason, park_reason,
-    archive_id"""
+    archive_id, over_quota"""
 
 _LEDGER = """
 SELECT w.customer_id, w.currency, e.wallet_id, e.seq, e.kind, e.amount, e.balance_after, e.contra, e.reason,
@@ -181,7 +182,8 @@ def events_statement(
     statement = f"""
         SELECT u.key, u.customer_id, u.status, u.occurred_at, u.recorded_at, u.charged_at, u.period_start, u.is_late,
             now.tokens, now.cost, u.currency, u.user_id, u.organization_id, u.feature, u.service_type, u.operation,
-            u.reference, u.reason, u.park_reason, u.archive_id IS NOT NULL
+            u.reference, u.reason, u.park_reason, u.archive_id IS NOT NULL,
+            u.over_quota IS TRUE
         FROM (
             SELECT * FROM {source} {place} ORDER BY u.occurred_at {direction}, u.key {direction} LIMIT %(limit)s
         ) u {_CORRECTED}

@@ -107,7 +107,7 @@ _UNPARK = """
 UPDATE usage_events
 SET status = 'charged', charged_at = %(now)s, period_start = %(period_start)s, is_late = %(is_late)s,
     tokens = %(tokens)s, cost = %(cost)s, currency = %(currency)s, items = %(items)s::jsonb,
-    park_reason = NULL, park_detail = NULL
+    quota_ids = %(quota_ids)s, park_reason = NULL, park_detail = NULL
 WHERE tenant_id = %(tenant_id)s AND key = %(key)s AND status = 'parked'
 """
 

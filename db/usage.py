@@ -3,7 +3,7 @@
 Text parameters cost twice the client's time: escaping arrays is most of it. See `db.arrays`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -124,7 +124,7 @@ WHERE p.starts_at > %b
 
 _COLUMNS = (*EventRow.__struct_fields__, *CONTEXT_COLUMNS)
 _OPTIONAL = ("currency", "metadata", "park_reason", "park_detail", *CONTEXT_COLUMNS)
-_CASTS = {"cost": "numeric", "items": "jsonb", "metadata": "jsonb"}
+_CASTS = {"cost": "numeric", "items": "jsonb", "metadata": "jsonb", "quota_ids": "bigint[]"}
 _TYPES = {
     "occurred_at": "timestamptz",
     "period_start": "timestamptz",
@@ -180,6 +180,13 @@ _AS_ARRAY: dict[str, Callable[[Any], object]] = {
 """How a column that is no text becomes an array."""
 
 
+def revisions(connection: Connection) -> tuple[int, int]:
+    """The revisions of the price book and of the quotas, in one look. Takes no lock."""
+    row = connection.execute("SELECT p.revision, q.revision FROM price_book p, quota_book q", binary=True).fetchone()
+    assert row is not None
+    return cast("tuple[int, int]", row)
+
+
 def price_revision(connection: Connection) -> int:
     """The revision of the price book. Takes no lock."""
     row = connection.execute("SELECT revision FROM price_book", binary=True).fetchone()
@@ -228,11 +235,12 @@ def insert_if_new(
     contexts: Sequence[Sequence[str | None]],
     fingerprint_version: int,
     now: datetime,
+    quota_ids: Mapping[tuple[str, str], Sequence[int]] | None = None,
 ) -> set[tuple[str, str]]:
     """Insert events whose keys are new; (tenant, key) of the others. Locks the new keys, in order.
 
-    `contexts` holds the values of `CONTEXT_COLUMNS` per row. Guarded by the primary key: a second insert of
-    the same key waits for the first to commit, and then is none.
+    `contexts` holds the values of `CONTEXT_COLUMNS` per row, `quota_ids` which quotas some of them count in. Guarded
+    by the primary key: a second insert of the same key waits for the first to commit, and then is none.
     """
     columns = (*zip(*map(astuple, rows), strict=True), *zip(*contexts, strict=True))
     arrays = {
@@ -240,6 +248,9 @@ def insert_if_new(
         for name, column in zip(_COLUMNS, columns, strict=True)
         if name not in _OPTIONAL or column.count(None) < len(column)
     }
+    if quota_ids:
+        counted = [quota_ids.get((row.tenant_id, row.key)) for row in rows]
+        arrays["quota_ids"] = texts([None if ids is None else f"{{{','.join(map(str, ids))}}}" for ids in counted])
     said = {"now": now, "fingerprint_version": fingerprint_version}
     returned = connection.execute(_insert_statement(tuple(arrays)), arrays | said, binary=True)
     if returned.rowcount == len(rows):

@@ -1,6 +1,6 @@
-"""What a pool child keeps in memory of plans and prices, without ever disagreeing with another.
+"""What a pool child keeps in memory of plans, prices and quotas, without ever disagreeing with another.
 
-Prices are kept at one revision of the book, and every transaction compares; plans never change once made.
+Prices and quotas are kept at one revision of their book, and every transaction compares; plans never change once made.
 """
 
 from collections.abc import Iterable
@@ -8,8 +8,10 @@ from uuid import UUID
 
 from billing.plans import Plan
 from billing.prices import PriceBook
+from billing.quotas import QuotaBook
 from db import customers as customer_rows
 from db import prices as price_rows
+from db import quotas as quota_rows
 from db.session import Connection
 
 PlanKey = tuple[str, str, int]
@@ -17,6 +19,7 @@ PlanKey = tuple[str, str, int]
 
 _plans: dict[PlanKey, Plan] = {}
 _books: dict[str, PriceBook] = {}
+_quota_books: dict[str, QuotaBook] = {}
 _installations: dict[str, UUID] = {}
 PLANS_KEPT_MAX = 10_000
 
@@ -27,6 +30,15 @@ def price_book(connection: Connection, revision: int) -> PriceBook:
     if kept is None or kept.revision != revision:
         kept = PriceBook.of(revision, price_rows.load_all(connection))
         _books["current"] = kept
+    return kept
+
+
+def quota_book(connection: Connection, revision: int) -> QuotaBook:
+    """The quotas, not older than the revision that this transaction has read."""
+    kept = _quota_books.get("current")
+    if kept is None or kept.revision != revision:
+        kept = QuotaBook.of(revision, quota_rows.general(connection), quota_rows.named_scopes(connection))
+        _quota_books["current"] = kept
     return kept
 
 
@@ -54,4 +66,5 @@ def forget() -> None:
     """Keep nothing: for a process that turns to another database."""
     _plans.clear()
     _books.clear()
+    _quota_books.clear()
     _installations.clear()

@@ -233,4 +233,5 @@ def _charged(charge: Charge, now: datetime) -> dict[str, Any]:
         "cost": charge.rated.cost,
         "currency": charge.rated.currency,
         "items": items_as_json(charge.rated.lines),
+        "quota_ids": [quota.quota_id for quota, _ in charge.quotas] or None,
     }

@@ -1,4 +1,4 @@
-"""What new events do to wallets, periods and payments, under their customers' locks."""
+"""What new events do to wallets, periods, payments and quotas, under their customers' locks."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 from billing.charging import Charge, Tally, count, debit, debits_of
 from billing.grants import Standing
+from config.settings import settings
 from db import periods as period_rows
 from db import wallets as wallet_rows
 from db.grants import opened
 from db.periods import Counts
 from db.session import Connection, Stale
 from db.wallets import UsageEntries
-from services import accounts, capturing, ladders, periods
+from services import accounts, capturing, counting, ladders, periods, tier_warnings
 from services.tiers import fall_due
 
 
@@ -30,9 +31,9 @@ NOTHING_POSTED = Posted(0, None)
 def post(connection: Connection, charges: Sequence[Charge], now: datetime) -> Posted:
     """Debit wallets, take from holds what was kept back for it, count tokens and let tier payments fall due.
 
-    Locks the wallets in order, then the holds that events name, then the period rows; raises `Stale` when a period
-    was closed meanwhile.
-    What can be made ready before the locks, is: a busy customer's events wait for one another here.
+    Locks the wallets in order, then the holds that events name, then the period rows, and counters of quotas last;
+    raises `Stale` when a period was closed meanwhile. What can be made ready before the locks, is: a busy customer's
+    events wait for one another here.
     """
     tallies = count(charges)
     counts = Counts.of(tallies)
@@ -59,7 +60,11 @@ def post(connection: Connection, charges: Sequence[Charge], now: datetime) -> Po
     if len(totals) != counts.number:
         accounts.forget((tally.tenant_id, tally.customer_id) for tally in tallies)
         raise Stale
-    return Posted(fall_due(connection, tallies, totals, charges, now), locked_at)
+    payments_due = fall_due(connection, tallies, totals, charges, now)
+    if settings().tier_warnings:
+        tier_warnings.say(connection, tallies, totals, now)
+    counting.count(connection, charges, now)
+    return Posted(payments_due, locked_at)
 
 
 def lock_wallets(connection: Connection, charges: Sequence[Charge]) -> dict[tuple[str, int], Standing]:

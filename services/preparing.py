@@ -24,7 +24,7 @@ from db import customers as customer_rows
 from db import usage as usage_rows
 from db.session import Connection
 from db.usage import EventRow
-from services import accounts, catalogue
+from services import accounts, catalogue, counting
 from services.accounts import Account
 from services.envelopes import Received, Unusable
 
@@ -58,6 +58,8 @@ class Prepared:
     contexts: list[tuple[str | None, ...]] = field(default_factory=list)
     firsts: dict[tuple[str, str], First] = field(default_factory=dict)
     charges: list[Charge] = field(default_factory=list)
+    quota_ids: Mapping[tuple[str, str], Sequence[int]] = field(default_factory=dict)
+    """Of the events that count in some."""
     unusable: list[Unusable] = field(default_factory=list)
     duplicates: int = 0
     conflicts: int = 0
@@ -69,7 +71,8 @@ def prepare(connection: Connection, received: Sequence[Received], now: datetime,
     Without bounds, a person has looked at the events and finds them plausible. What is kept of customers may be
     out of date: it may lead to a charge, which is verified under their locks, and to nothing else.
     """
-    book = catalogue.price_book(connection, usage_rows.price_revision(connection))
+    prices, quotas = usage_rows.revisions(connection)
+    book = catalogue.price_book(connection, prices)
     window = bounds.at(now) if bounds else None
     asked = {(one.event.tenant_id, one.event.customer_id) for one in received}
     known, are_kept = accounts.find(connection, asked, now)
@@ -81,6 +84,7 @@ def prepare(connection: Connection, received: Sequence[Received], now: datetime,
     if are_kept and any(row.status == "parked" for row in prepared.rows):
         known = accounts.read(connection, asked, now, with_terms=True)
         prepared = _prepared(connection, received, now, _Rules(known, book, window))
+    prepared.quota_ids = counting.match(connection, catalogue.quota_book(connection, quotas), prepared.charges)
     return prepared
 
 

@@ -116,7 +116,8 @@ class _Recording:
         """Insert what is new; the keys that were known: duplicates, or other payloads under used keys."""
         if not prepared.rows:
             return set()
-        known = usage_rows.insert_if_new(connection, prepared.rows, prepared.contexts, FINGERPRINT_VERSION, self.now)
+        rows = (prepared.rows, prepared.contexts)
+        known = usage_rows.insert_if_new(connection, *rows, FINGERPRINT_VERSION, self.now, prepared.quota_ids)
         recorded = usage_rows.known(connection, sorted(known)) if known else {}
         for identity, event in recorded.items():
             first = prepared.firsts[identity]

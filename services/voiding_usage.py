@@ -5,7 +5,8 @@ are not collected, or given back (`services.unowed`). Where prices climb over th
 last are those that were not used: what the period costs less is C(Q) - C(Q - q), so events that were charged last may
 cost less, or more, and say so in corrections of their own.
 
-The customer's wallets are held throughout; then, in this order, the period's row, the event's, payments.
+The customer's wallets are held throughout; then, in this order, the period's row, the event's, payments,
+counters of quotas.
 """
 
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from billing.rerating import PastEvent, PriceKey, Prices, shared
 from billing.tiers import tiers_owed
 from config.logging import logger
 from db import corrections as rows
+from db import quotas as quota_rows
 from db.corrections import EventStanding, PeriodStanding
 from db.prices import load_some
 from db.session import Connection, in_transaction
@@ -125,6 +127,7 @@ def _uncharge(
     rows.take_off(connection, period, event.tokens, owed)
     rows.void(connection, found.tenant_id, found.key, reason, now)
     tiers = unowed.let_go(connection, period, plan, owed, event.key, now)
+    quota_rows.take_back(connection, found.tenant_id, found.key)
     return _told(found, rows.Voided(event.tokens, event.cost, event.currency), now, reason, tiers)
 
 

@@ -48,6 +48,8 @@ def configuration(chosen: Settings) -> dict[str, Any]:
             "tasks.webhooks",
             "tasks.months",
             "tasks.audits",
+            "tasks.quotas",
+            "tasks.deliveries",
         ),
         "beat_schedule": schedule(chosen),
         "beat_scheduler": "celery.beat:Scheduler",

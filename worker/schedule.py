@@ -34,6 +34,8 @@ def schedule(chosen: Settings) -> dict[str, dict[str, Any]]:
         "grants whose time is over": _tick(names.BREAK_GRANTS, ends_seconds, chosen),
         "periods to close": _tick(names.CLOSE_PERIODS, ends_seconds, chosen),
         "statements to issue": _tick(names.ISSUE_STATEMENTS, ends_seconds, chosen),
+        "alerts to deliver": _tick(names.SWEEP_ALERTS, 10.0, chosen),
+        "quotas that were reached together": _tick(names.LOOK_AT_QUOTAS, 60.0, chosen),
         "webhooks that were missed": _look(names.LOOK_FOR_MISSED_WEBHOOKS, chosen),
         "payments that are not final": _look(names.LOOK_AT_PAYMENTS, chosen),
         "an audit that is due": {

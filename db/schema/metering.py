@@ -323,6 +323,8 @@ usage_events = Table(
     Column("voided_at", Moment),
     Column("void_reason", Text),
     Column("archive_id", BigInteger, comment="where its lines and its context are, and its entry"),
+    Column("quota_ids", ARRAY(BigInteger), comment="the quotas it is counted in"),
+    Column("over_quota", Boolean, comment="with it, one of them was over its limit"),
     tenant_key("key"),
     # Equal keys share their space in a B-tree: this one is small, and cheap to add to.
     Index(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from billing.errors import CatalogueMalformed
 from billing.plans import Plan
-from billing.tiers import tiers_begun, tiers_owed
+from billing.tiers import nearing, tiers_begun, tiers_owed
 from tests.billing.made import PREPAID, TIERS
 
 tokens = st.integers(0, 10**15)
@@ -77,3 +77,39 @@ def test_a_plan_without_tiers_owes_none(used: int) -> None:
 def test_a_plan_that_makes_no_sense_cannot_be_made(nonsense: dict[str, int]) -> None:
     with pytest.raises(CatalogueMalformed, match="tiers-8m"):
         replace(TIERS, **nonsense)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "passed"),
+    [
+        (0, 6_399_999, []),
+        (6_399_999, 6_400_000, [(0, 8_000_000, 80)]),
+        (6_400_000, 7_999_999, []),
+        (7_999_999, 8_000_001, [(0, 8_000_000, 100)]),
+        (8_000_000, 14_400_000, [(1, 16_000_000, 80)]),
+        (0, 16_000_000, [(0, 8_000_000, 80), (0, 8_000_000, 100), (1, 16_000_000, 80), (1, 16_000_000, 100)]),
+    ],
+)
+def test_a_tier_nears_its_end_at_80_and_100_percent(
+    before: int, after: int, passed: list[tuple[int, int, int]]
+) -> None:
+    assert nearing(before, after, TIERS) == passed
+
+
+@given(plans, st.lists(st.integers(0, 10**12), max_size=8))
+def test_each_threshold_of_a_tier_is_passed_once_however_usage_is_cut(plan: Plan, steps: list[int]) -> None:
+    """Bounded to a few tiers: a period is, too."""
+    assert plan.tier_size is not None
+    steps = [step % (3 * plan.tier_size + plan.included_tokens) for step in steps]
+    told, used = [], 0
+    for step in steps:
+        told += nearing(used, used + step, plan)
+        used += step
+
+    assert told == nearing(0, used, plan)
+    assert len(set(told)) == len(told)
+    assert all(one.percent in {80, 100} and one.covered > 0 for one in told)
+
+
+def test_a_plan_without_tiers_nears_nothing() -> None:
+    assert nearing(0, 10**9, PREPAID) == []

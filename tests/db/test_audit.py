@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from billing.prices import LadderSpan, Rung
+from billing.quotas import Measure, Scope
 from centavo import Item
 from config.settings import SANDBOX_STRIPE_KEY
 from db import audit
@@ -19,6 +20,7 @@ from services.collect import claim_due, collect
 from services.credit_holds import HoldWish, reserve
 from services.credits import Grant, grant
 from services.prices import load_prices
+from services.quotas import Wanted, set_quota
 from services.usage import record_usage
 from tests.conftest import _forget
 from tests.db import test_audit_archived
@@ -302,6 +304,20 @@ CORRUPTIONS += [
     ),
 ]
 
+COUNTERS = "a quota's counters are those of its events"
+CORRUPTIONS += [
+    (COUNTERS, "UPDATE quota_counts SET used = used + 0.000000000001"),
+    (COUNTERS, "UPDATE quota_counts SET window_start = window_start - 40"),
+    (COUNTERS, "DELETE FROM quota_counts"),
+    ("an event counts in each quota that is for it", "UPDATE quotas SET subject = ''"),
+]
+CORRUPTIONS_OF_SEVERAL += [
+    (
+        {COUNTERS, "an event counts in each quota that is for it"},
+        "UPDATE usage_events SET quota_ids = NULL WHERE key = 'ana-1'",
+    ),
+]
+
 
 @pytest.fixture(scope="module")
 def billed_database(shared_database: str) -> str:
@@ -335,6 +351,8 @@ def _bill() -> None:
     held = reserve(HoldWish(TENANT, "ana", "held", Decimal(1), "USD"), now).hold_id
     small = reserve(HoldWish(TENANT, "eve", "small", Decimal("0.01"), "USD"), now).hold_id
     cards.attach(TENANT, "bob", "pm_card_visa", gateways.gateway(), now)
+    of_ana = Wanted(TENANT, "events", Decimal(100), scope=Scope.CUSTOMER, subject="ana", measure=Measure.EVENTS)
+    set_quota(of_ana, now - timedelta(minutes=10))
     record_usage(
         an_envelope(
             an_event("ana", key="ana-1"),
@@ -390,6 +408,7 @@ def test_what_was_billed_agrees_with_itself(connection: psycopg.Connection) -> N
         "payments",
         "credit_holds",
         "credit_captures",
+        "quota_counts",
     )
     for table in (*tables, "payment_attempts"):
         assert connection.execute(f"SELECT count(*) > 0 FROM {table}".encode()).fetchone() == (True,), table

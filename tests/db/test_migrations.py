@@ -54,6 +54,7 @@ CATALOGUE = {
         SELECT 'installation', count(*)::text FROM installation
         UNION ALL SELECT 'price_book', string_agg(revision::text, ',') FROM price_book
         UNION ALL SELECT 'collecting_switch', count(*)::text FROM collecting_switch
+        UNION ALL SELECT 'quota_book', string_agg(revision::text, ',') FROM quota_book
         UNION ALL SELECT 'audit_turn', count(*)::text FROM audit_turn
     """,
 }

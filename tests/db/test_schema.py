@@ -13,6 +13,7 @@ from billing.plans import GRACE_HOURS_MAX, GRACE_HOURS_MIN
 from tests.db.valid_rows import (
     ANOTHER,
     DECEMBER,
+    DELIVERY,
     GRANT,
     JANUARY,
     NOVEMBER,
@@ -325,6 +326,49 @@ BROKEN: list[Case] = [
     ("audit_differences_standing", "audit_differences", {"subject": "ana USD"}),
     ("audit_differences_times_check", "audit_differences", {"times": 0}),
     ("envelope_attempts_pkey", "envelope_attempts", {"envelope_hash": b"1"}),
+    ("webhook_endpoints_pkey", "webhook_endpoints", {"tenant_id": "acme"}),
+    ("webhook_endpoints_tenants_fkey", "webhook_endpoints", {"tenant_id": "nobody"}),
+    ("webhook_endpoints_url_check", "webhook_endpoints", {"url": "ftp://example.com"}),
+    ("webhook_endpoints_previous_check", "webhook_endpoints", {"previous_secret": "whsec_AAAA"}),
+    ("webhook_endpoints_previous_check", "webhook_endpoints", {"previous_until": NOW}),
+    ("webhook_endpoints_disabled_check", "webhook_endpoints", {"disabled_at": NOW}),
+    ("webhook_endpoints_disabled_check", "webhook_endpoints", {"disabled_reason": "gone"}),
+    ("webhook_endpoints_failures_check", "webhook_endpoints", {"failures": -1}),
+    ("alert_deliveries_pkey", "alert_deliveries", {"delivery_id": DELIVERY}),
+    ("alert_deliveries_tenant_id_alert_id_key", "alert_deliveries", {"alert_id": 1}),
+    ("alert_deliveries_alerts_fkey", "alert_deliveries", {"alert_id": 9}),
+    ("alert_deliveries_state_check", "alert_deliveries", {"state": "lost", "due_at": None, "finished_at": NOW}),
+    ("alert_deliveries_due_check", "alert_deliveries", {"due_at": None}),
+    ("alert_deliveries_due_check", "alert_deliveries", {"finished_at": NOW}),
+    ("alert_deliveries_due_check", "alert_deliveries", {"state": "delivered", "finished_at": NOW}),
+    ("alert_deliveries_due_check", "alert_deliveries", {"state": "given_up", "due_at": None}),
+    ("alert_deliveries_tries_check", "alert_deliveries", {"tries": -1}),
+    ("quota_book_pkey", "quota_book", {"is_only": True}),
+    ("quota_book_only_one_check", "quota_book", {"is_only": False}),
+    ("quotas_pkey", "quotas", {"quota_id": 1}),
+    ("quotas_name", "quotas", {"name": "tokens"}),
+    ("quotas_tenants_fkey", "quotas", {"tenant_id": "nobody"}),
+    ("quotas_name_check", "quotas", {"name": ""}),
+    ("quotas_kind_check", "quotas", {"kind": "wish"}),
+    ("quotas_scope_check", "quotas", {"scope": "world"}),
+    ("quotas_subject_check", "quotas", {"scope": "tenant", "subject": "ana"}),
+    ("quotas_per_check", "quotas", {"per": "year"}),
+    ("quotas_measure_check", "quotas", {"measure": "words"}),
+    ("quotas_currency_check", "quotas", {"measure": "cost"}),
+    ("quotas_currency_check", "quotas", {"currency": "USD"}),
+    ("quotas_limit_check", "quotas", {"limit_value": "-0.000000000001"}),
+    ("quotas_budget_check", "quotas", {"kind": "budget", "is_hard": False}),
+    ("quotas_budget_check", "quotas", {"kind": "budget", "feature": "chat"}),
+    ("quotas_cap_check", "quotas", {"kind": "cap"}),
+    ("quotas_cap_check", "quotas", {"kind": "cap", "subject": "ana", "is_hard": False}),
+    ("quotas_cap_check", "quotas", {"kind": "cap", "subject": "ana", "scope": "user"}),
+    ("quota_counts_pkey", "quota_counts", {"subject": "ana"}),
+    ("quota_counts_quotas_fkey", "quota_counts", {"quota_id": 9}),
+    ("quota_counts_stripe_check", "quota_counts", {"stripe": -1}),
+    ("limit_warnings_pkey", "limit_warnings", {"percent": 80}),
+    ("limit_warnings_tenants_fkey", "limit_warnings", {"tenant_id": "nobody"}),
+    ("limit_warnings_kind_check", "limit_warnings", {"kind": "mood"}),
+    ("limit_warnings_percent_check", "limit_warnings", {"percent": 90}),
 ]
 
 #: A plan belongs to its tenant, so this can't be broken alone.
@@ -344,6 +388,7 @@ GLOBAL = {
     "installation": "which database this is",
     "prices": "everybody's and tenants' stand side by side, told apart by scope; each is read whole",
     "price_book": "the one revision of all prices",
+    "quota_book": "the one revision of all quotas",
     "parked_inputs": "found by what they are: of some, nobody knows whose they are",
     "envelope_attempts": "an envelope is not opened before it is counted",
     "audit_turn": "one audit at a time, of all",
@@ -488,6 +533,7 @@ def test_periods_that_meet_do_not_overlap(standing: psycopg.Connection) -> None:
 
 
 FINAL = {
+    "quotas": ["UPDATE {} SET measure = 'events'", "UPDATE {} SET name = 'x'", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
     "checkpoints": ["UPDATE {} SET wallet_id = 2", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
     "ledger_entries": ["UPDATE {} SET amount = amount", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
     "prices": ["UPDATE {} SET description = 'other'", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
@@ -621,6 +667,36 @@ def test_the_account_moves_with_what_is_kept_of_it(
     standing.execute(statement.encode())
 
     assert (standing.execute(revision.encode()).fetchone() != before) == is_moved
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_moved"),
+    [
+        ({}, True),
+        ({"scope": "user", "subject": "u1"}, True),
+        ({"subject": "bob"}, False),
+        ({"subject": "ana"}, False),
+    ],
+)
+def test_the_quota_book_moves_with_what_processes_keep(
+    standing: psycopg.Connection, changes: dict[str, Any], is_moved: bool
+) -> None:
+    """What is for everybody; and the first in a scope that is somebody's own. Who else has one is looked up."""
+    insert(standing, "quotas", another("quotas", quota_id=3, name="eve's, ended", subject="eve", ended_at=NOW))
+    before = standing.execute("SELECT revision FROM quota_book").fetchone()
+
+    insert(standing, "quotas", another("quotas", **changes))
+
+    assert (standing.execute("SELECT revision FROM quota_book").fetchone() != before) == is_moved
+
+
+@pytest.mark.parametrize("change", ["limit_value = 7", "is_hard = false", "ended_at = updated_at"])
+def test_the_quota_book_moves_with_a_change(standing: psycopg.Connection, change: str) -> None:
+    before = standing.execute("SELECT revision FROM quota_book").fetchone()
+
+    standing.execute(f"UPDATE quotas SET {change}".encode())
+
+    assert standing.execute("SELECT revision FROM quota_book").fetchone() != before
 
 
 @pytest.mark.parametrize("table", ["wallets", "periods"])

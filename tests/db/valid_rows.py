@@ -18,6 +18,7 @@ JANUARY = datetime(2027, 1, 1, 3, tzinfo=UTC)
 PAYMENT, OTHER_PAYMENT = UUID(int=1), UUID(int=2)
 REFUND, OTHER_REFUND = UUID(int=3), UUID(int=4)
 GRANT, OTHER_GRANT = UUID(int=5), UUID(int=6)
+DELIVERY, OTHER_DELIVERY = UUID(int=7), UUID(int=8)
 WALLET, OTHER_WALLET = 1, 2
 
 Row = dict[str, Any]
@@ -341,6 +342,54 @@ STANDING: dict[str, Row] = {
         "archive_id": 1,
         "at": NOW,
     },
+    "webhook_endpoints": {
+        "tenant_id": "acme",
+        "url": "https://example.com/hooks",
+        "secret": "whsec_AAAA",
+        "created_at": NOW,
+        "updated_at": NOW,
+    },
+    "alert_deliveries": {
+        "tenant_id": "acme",
+        "delivery_id": DELIVERY,
+        "alert_id": 1,
+        "body": "{}",
+        "due_at": NOW,
+        "created_at": NOW,
+    },
+    "quotas": {
+        "tenant_id": "acme",
+        "quota_id": 1,
+        "name": "tokens",
+        "kind": "quota",
+        "scope": "customer",
+        "subject": "",
+        "per": "month",
+        "time_zone": "UTC",
+        "measure": "tokens",
+        "limit_value": 100,
+        "is_hard": True,
+        "created_at": NOW,
+        "updated_at": NOW,
+    },
+    "quota_counts": {
+        "tenant_id": "acme",
+        "quota_id": 1,
+        "subject": "ana",
+        "window_start": NOVEMBER.date(),
+        "stripe": 0,
+        "used": 1,
+    },
+    "limit_warnings": {
+        "tenant_id": "acme",
+        "kind": "quota",
+        "number": 1,
+        "subject": "ana",
+        "window_start": NOVEMBER.date(),
+        "limit_value": 100,
+        "percent": 80,
+        "said_at": NOW,
+    },
     "audit_differences": {
         "tenant_id": "acme",
         "check_name": "a check",
@@ -357,6 +406,7 @@ BESIDE: dict[str, Row] = {
     "customers": {"customer_id": "zoe"},
     "tenants": {"tenant_id": "beta"},
     "wallets": {"currency": "GBP"},
+    "alerts": {"subject": "zoe"},
     "periods": {
         "starts_at": OCTOBER,
         "ends_at": NOVEMBER,
@@ -402,6 +452,11 @@ ANOTHER: dict[str, Row] = {
     "statement_lines": {"line": 2},
     "archives": {"archive_id": 2, "finished_at": NOW},
     "checkpoints": {"wallet_id": OTHER_WALLET},
+    "webhook_endpoints": {"tenant_id": "beta"},
+    "alert_deliveries": {"delivery_id": OTHER_DELIVERY, "alert_id": 2},
+    "quotas": {"quota_id": 2, "name": "other tokens"},
+    "quota_counts": {"subject": "bob"},
+    "limit_warnings": {"percent": 100},
     "audit_differences": {"subject": "bob USD"},
 }
 

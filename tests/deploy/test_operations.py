@@ -81,6 +81,7 @@ def test_every_service_stands_there() -> None:
 def commands() -> list[str]:
     """Each `centavo …` that the document tells to run."""
     words = "migrate|worker|beat|api|status|audit|parked|payments|holds|alerts|cards|clock|subscriptions|statements"
+    words += "|webhooks|quotas"
     told = re.findall(rf"centavo ((?:{words})\b[^`\n]*)", TEXT)
     told += re.findall(r"run --rm (?:usage|migrate|payments) ?(\w.*)", TEXT)
     return sorted({command.strip() for command in told})

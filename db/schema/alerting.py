@@ -1,0 +1,65 @@
+"""Tables of alerts on their way out."""
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+
+from billing.outgoing import DeliveryState
+from db.schema.base import Moment, belongs_to, metadata, one_of, tenant_key
+
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    Column("tenant_id", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("previous_secret", Text, comment="signs as well, for a while after it was replaced"),
+    Column("previous_until", Moment),
+    Column("failures", Integer, nullable=False, server_default=text("0"), comment="in a row"),
+    Column("rests_until", Moment, comment="it failed, and is left alone until then"),
+    Column("leased_until", Moment, comment="a worker delivers to it"),
+    Column("disabled_at", Moment, comment="nothing is sent until it is set again"),
+    Column("disabled_reason", Text),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    tenant_key(),
+    belongs_to("tenants"),
+    CheckConstraint("starts_with(url, 'https://') OR starts_with(url, 'http://')", name="url"),
+    CheckConstraint("(previous_secret IS NULL) = (previous_until IS NULL)", name="previous"),
+    CheckConstraint("(disabled_at IS NULL) = (disabled_reason IS NULL)", name="disabled"),
+    CheckConstraint("failures >= 0", name="failures"),
+    comment="Where a tenant's alerts are sent.",
+)
+
+alert_deliveries = Table(
+    "alert_deliveries",
+    metadata,
+    Column("tenant_id", Text, nullable=False),
+    Column("delivery_id", Uuid, nullable=False, server_default=text("gen_random_uuid()")),
+    Column("alert_id", BigInteger, nullable=False),
+    Column("body", Text, nullable=False, comment="as it is signed and sent, each time the same"),
+    Column("state", Text, nullable=False, server_default=text("'due'")),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
+    Column("due_at", Moment, comment="when it is tried next"),
+    Column("last_status", Integer, comment="what was answered last"),
+    Column("last_error", Text, comment="why nothing was"),
+    Column("created_at", Moment, nullable=False),
+    Column("finished_at", Moment),
+    tenant_key("delivery_id"),
+    UniqueConstraint("tenant_id", "alert_id"),
+    belongs_to("alerts", "alert_id"),
+    Index("alert_deliveries_due", "tenant_id", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    CheckConstraint(one_of("state", DeliveryState), name="state"),
+    CheckConstraint("(state = 'due') = (due_at IS NOT NULL) AND (state = 'due') = (finished_at IS NULL)", name="due"),
+    CheckConstraint("tries >= 0", name="tries"),
+    comment="An alert as a message to its tenant: written with the alert, sent afterwards.",
+)

@@ -1,0 +1,42 @@
+"""Alerts out, on a real worker and a real broker: each arrives once, however often the tick is said."""
+
+from datetime import UTC, datetime
+from functools import partial
+
+from celery import Celery
+
+from billing.payments import AlertKind
+from db.alerts import raise_alert
+from db.session import Connection, in_transaction
+from sandbox.processes import await_condition
+from services.deliveries import set_endpoint
+from tasks import names
+from tests.conftest import WorkerStarter
+from tests.factories import TENANT, catalogues
+from tests.looking import rows
+from tests.services.told import a_tenants_server
+
+
+def _raise_one(connection: Connection, number: int, now: datetime) -> None:
+    raise_alert(connection, TENANT, AlertKind.QUOTA_THRESHOLD, str(number), "80 %", now)
+
+
+def test_alerts_are_delivered_by_a_worker(billing_database: str, broker: str, start_a_worker: WorkerStarter) -> None:
+    assert billing_database
+    now = datetime.now(UTC)
+    catalogues(now)
+    with a_tenants_server() as tenant, Celery(broker=broker, set_as_current=False) as app:
+        secret = set_endpoint(TENANT, tenant.url, now).secret or ""
+        for number in range(3):
+            in_transaction(partial(_raise_one, number=number, now=now))
+        start_a_worker(queues="ticks,payments", children=2)
+        for _ in range(3):
+            app.send_task(names.SWEEP_ALERTS, queue="ticks")
+            app.send_task(names.LOOK_AT_QUOTAS, queue="ticks")
+        states = "SELECT state, tries FROM alert_deliveries"
+        await_condition(lambda: rows(states) == [("delivered", 1)] * 3, 30, "all are delivered")
+        released = "SELECT leased_until FROM webhook_endpoints"
+        await_condition(lambda: rows(released) == [(None,)], 30, "the endpoint is released")
+
+        assert [told.json["data"]["subject"] for told in tenant.told] == ["0", "1", "2"]
+        assert all(told.is_signed_with(secret) for told in tenant.told)
