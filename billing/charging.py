@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from billing.events import Event
+from billing.events import AttributedEvent
 from billing.grants import Change, Standing, burn
 from billing.periods import Period
 from billing.plans import Plan
@@ -33,7 +33,7 @@ class Charge(msgspec.Struct):
     they are the customer's lock. `quotas` are those it counts in, each with the subject of its counter.
     """
 
-    event: Event
+    event: AttributedEvent
     rated: Rated
     tally: Tally
     is_late: bool

@@ -216,15 +216,19 @@ def test_a_new_secret_signs_at_once_and_the_old_one_for_a_day(tenant: Tenant, se
     ]
 
 
+def _end_all_connections() -> None:
+    rows(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+
+
 def test_who_dies_while_sending_leaves_it_due(tenant: Tenant, secret: str) -> None:
     """Claimed and not worked, or sent and not written down: after a minute another sends it, under the same id."""
     an_alert()
     (claimed,) = deliveries.claim_due(NOW)
     beside = deliveries.claim_due(NOW + 59 * SECOND)
-    tenant.before_answer = lambda: one(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
+    tenant.before_answer = _end_all_connections
     with pytest.raises(DatabaseUnavailable):
         deliveries.deliver_next(claimed, NOW)
     tenant.before_answer = lambda: None

@@ -260,7 +260,7 @@ def test_a_hard_quota_refuses_what_does_not_fit_any_more() -> None:
 
     assert (fits.is_allowed, too_much.is_allowed) == (True, False)
     (allowance,) = too_much.allowances
-    assert (allowance.used, allowance.remaining, allowance.asked) == (60, 40, 41)
+    assert [allowance.used, allowance.remaining, allowance.asked] == [Decimal(60), Decimal(40), Decimal(41)]
     assert allowance.resets_at == datetime(2026, 12, 1, tzinfo=UTC)
     assert ask(customer_id="bob", tokens=41).is_allowed
     assert quotas.check(Usage(TENANT, "ana", tokens=41), datetime(2026, 12, 1, tzinfo=UTC)).is_allowed
@@ -277,7 +277,7 @@ def test_a_soft_quota_tells_and_lets_pass() -> None:
 
 def test_a_check_asks_the_quotas_that_usage_would_count_in() -> None:
     """Of whom and of what it is for; of cost where that is told in the quota's currency."""
-    for name, changes in {
+    wanted: dict[str, dict[str, Any]] = {
         "everyone": {"scope": Scope.TENANT, "measure": Measure.EVENTS},
         "users": {"scope": Scope.USER},
         "u1's": {"scope": Scope.USER, "subject": "u1"},
@@ -286,7 +286,8 @@ def test_a_check_asks_the_quotas_that_usage_would_count_in() -> None:
         "chat": {"scope": Scope.CUSTOMER, "feature": "chat"},
         "voice": {"scope": Scope.CUSTOMER, "feature": "voice"},
         "dollars": {"scope": Scope.CUSTOMER, "measure": Measure.COST, "currency": "USD"},
-    }.items():
+    }
+    for name, changes in wanted.items():
         a_quota(name=name, **changes)
 
     answer = ask(user_id="u1", feature="chat", tokens=5, cost=Decimal(2), currency="USD")

@@ -1,12 +1,13 @@
 """Alerts out, on a real worker and a real broker: each arrives once, however often the tick is said."""
 
 from datetime import UTC, datetime
+from functools import partial
 
 from celery import Celery
 
 from billing.payments import AlertKind
 from db.alerts import raise_alert
-from db.session import in_transaction
+from db.session import Connection, in_transaction
 from sandbox.processes import await_condition
 from services.deliveries import set_endpoint
 from tasks import names
@@ -15,6 +16,13 @@ from tests.factories import TENANT, catalogues
 from tests.looking import rows
 from tests.services.told import a_tenants_server
 
+KIND = AlertKind.QUOTA_THRESHOLD
+
+
+def _alerts(now: datetime, connection: Connection) -> None:
+    for number in range(3):
+        raise_alert(connection, TENANT, KIND, str(number), "80 %", now)
+
 
 def test_alerts_are_delivered_by_a_worker(billing_database: str, broker: str, start_a_worker: WorkerStarter) -> None:
     assert billing_database
@@ -22,9 +30,7 @@ def test_alerts_are_delivered_by_a_worker(billing_database: str, broker: str, st
     catalogues(now)
     with a_tenants_server() as tenant, Celery(broker=broker, set_as_current=False) as app:
         secret = set_endpoint(TENANT, tenant.url, now).secret or ""
-        for number in range(3):
-            alert = (TENANT, AlertKind.QUOTA_THRESHOLD, str(number), "80 %", now)
-            in_transaction(lambda c, alert=alert: raise_alert(c, *alert))
+        in_transaction(partial(_alerts, now))
         start_a_worker(queues="ticks,payments", children=2)
         for _ in range(3):
             app.send_task(names.SWEEP_ALERTS, queue="ticks")
