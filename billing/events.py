@@ -42,10 +42,21 @@ class Rateable(Protocol):
     def metadata(self) -> dict[str, Any] | None: ...
 
 
+<<<<<<< HEAD
 class Event(Rateable, Protocol):
     """The same, sent by a producer. Its bounds have been checked."""
 
     @property
+=======
+class Attributed(Protocol):
+    """Whose usage something is, and for what: an event's, or a question's before one."""
+
+    @property
+    def tenant_id(self) -> str: ...
+    @property
+    def customer_id(self) -> str: ...
+    @property
+>>>>>>> quotas
     def user_id(self) -> str | None: ...
     @property
     def organization_id(self) -> str | None: ...
@@ -53,5 +64,12 @@ class Event(Rateable, Protocol):
     def service_type(self) -> str | None: ...
     @property
     def feature(self) -> str | None: ...
+<<<<<<< HEAD
     @property
     def hold_id(self) -> str | None: ...
+=======
+
+
+class AttributedEvent(Event, Attributed, Protocol):
+    """An event, with what quotas ask of it as well."""
+>>>>>>> quotas

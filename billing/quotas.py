@@ -16,9 +16,9 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
-from typing import Protocol
 from zoneinfo import ZoneInfo
 
+from billing.events import Attributed
 from billing.money import ZERO
 
 #: Of a limit, in percent: what a person is told of, once in a window.
@@ -55,23 +55,6 @@ class QuotaKind(StrEnum):
     QUOTA = "quota"
     BUDGET = "budget"
     CAP = "cap"
-
-
-class Attributed(Protocol):
-    """What says to whom, and to what, usage belongs: an event, or a question before one."""
-
-    @property
-    def tenant_id(self) -> str: ...
-    @property
-    def customer_id(self) -> str: ...
-    @property
-    def user_id(self) -> str | None: ...
-    @property
-    def organization_id(self) -> str | None: ...
-    @property
-    def service_type(self) -> str | None: ...
-    @property
-    def feature(self) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)

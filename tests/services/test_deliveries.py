@@ -216,11 +216,19 @@ def test_a_new_secret_signs_at_once_and_the_old_one_for_a_day(tenant: Tenant, se
     ]
 
 
+def _end_all_connections() -> None:
+    rows(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+
+
 def test_who_dies_while_sending_leaves_it_due(tenant: Tenant, secret: str) -> None:
     """Claimed and not worked, or sent and not written down: after a minute another sends it, under the same id."""
     an_alert()
     (claimed,) = deliveries.claim_due(NOW)
     beside = deliveries.claim_due(NOW + 59 * SECOND)
+<<<<<<< HEAD
 
     def end_all_connections() -> None:
         one(
@@ -229,6 +237,9 @@ def test_who_dies_while_sending_leaves_it_due(tenant: Tenant, secret: str) -> No
         )
 
     tenant.before_answer = end_all_connections
+=======
+    tenant.before_answer = _end_all_connections
+>>>>>>> quotas
     with pytest.raises(DatabaseUnavailable):
         deliveries.deliver_next(claimed, NOW)
     tenant.before_answer = lambda: None

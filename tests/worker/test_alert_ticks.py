@@ -16,9 +16,12 @@ from tests.factories import TENANT, catalogues
 from tests.looking import rows
 from tests.services.told import a_tenants_server
 
+KIND = AlertKind.QUOTA_THRESHOLD
 
-def _raise_one(connection: Connection, number: int, now: datetime) -> None:
-    raise_alert(connection, TENANT, AlertKind.QUOTA_THRESHOLD, str(number), "80 %", now)
+
+def _alerts(now: datetime, connection: Connection) -> None:
+    for number in range(3):
+        raise_alert(connection, TENANT, KIND, str(number), "80 %", now)
 
 
 def test_alerts_are_delivered_by_a_worker(billing_database: str, broker: str, start_a_worker: WorkerStarter) -> None:
@@ -27,8 +30,7 @@ def test_alerts_are_delivered_by_a_worker(billing_database: str, broker: str, st
     catalogues(now)
     with a_tenants_server() as tenant, Celery(broker=broker, set_as_current=False) as app:
         secret = set_endpoint(TENANT, tenant.url, now).secret or ""
-        for number in range(3):
-            in_transaction(partial(_raise_one, number=number, now=now))
+        in_transaction(partial(_alerts, now))
         start_a_worker(queues="ticks,payments", children=2)
         for _ in range(3):
             app.send_task(names.SWEEP_ALERTS, queue="ticks")
