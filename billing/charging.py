@@ -7,14 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
-<<<<<<< HEAD
 from billing.credit_holds import Capture
 from billing.events import Event
 from billing.grants import Change, Standing, burn, burn_kept
-=======
-from billing.events import AttributedEvent
-from billing.grants import Change, Standing, burn
->>>>>>> quotas
 from billing.periods import Period
 from billing.plans import Plan
 from billing.quotas import Quota
@@ -42,7 +37,7 @@ class Charge(msgspec.Struct):
     they are the customer's lock. `quotas` are those it counts in, each with the subject of its counter.
     """
 
-    event: AttributedEvent
+    event: Event
     rated: Rated
     tally: Tally
     is_late: bool

@@ -42,12 +42,6 @@ class Rateable(Protocol):
     def metadata(self) -> dict[str, Any] | None: ...
 
 
-<<<<<<< HEAD
-class Event(Rateable, Protocol):
-    """The same, sent by a producer. Its bounds have been checked."""
-
-    @property
-=======
 class Attributed(Protocol):
     """Whose usage something is, and for what: an event's, or a question's before one."""
 
@@ -56,7 +50,6 @@ class Attributed(Protocol):
     @property
     def customer_id(self) -> str: ...
     @property
->>>>>>> quotas
     def user_id(self) -> str | None: ...
     @property
     def organization_id(self) -> str | None: ...
@@ -64,12 +57,10 @@ class Attributed(Protocol):
     def service_type(self) -> str | None: ...
     @property
     def feature(self) -> str | None: ...
-<<<<<<< HEAD
+
+
+class Event(Rateable, Attributed, Protocol):
+    """The same, sent by a producer. Its bounds have been checked."""
+
     @property
     def hold_id(self) -> str | None: ...
-=======
-
-
-class AttributedEvent(Event, Attributed, Protocol):
-    """An event, with what quotas ask of it as well."""
->>>>>>> quotas

@@ -91,13 +91,8 @@ def again_at(tries: int, created_at: datetime, now: datetime) -> datetime | None
 
 def rests_until(failures: int, now: datetime) -> datetime:
     """How long an address that failed so many times in a row is left alone, whatever else is due for it."""
-<<<<<<< HEAD
-    rest: timedelta = min(REST_MIN * 2 ** min(failures - 1, 10), REST_MAX)
-    return now + rest
-=======
     doubled: int = 2 ** min(failures - 1, 10)
     return now + min(REST_MIN * doubled, REST_MAX)
->>>>>>> quotas
 
 
 def _key(secret: str) -> bytes:

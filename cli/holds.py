@@ -27,6 +27,10 @@ def open_hold(
     ] = None,
     buffer: Annotated[str | None, typer.Option(help="With items: such as 1.2.")] = None,
     seconds: Annotated[int | None, typer.Option(help="How long it lasts.")] = None,
+    user: Annotated[str | None, typer.Option(help="Whose usage it is for: quotas of users.")] = None,
+    organization: Annotated[str | None, typer.Option(help="Quotas of organizations.")] = None,
+    service_type: Annotated[str | None, typer.Option(help="Quotas of a type of service.")] = None,
+    feature: Annotated[str | None, typer.Option(help="Quotas of a feature.")] = None,
     json: AsJson = False,
 ) -> None:
     """Keep value of a wallet back, for usage that names the hold."""
@@ -39,6 +43,10 @@ def open_hold(
         None if item is None else [an_item(one) for one in item],
         None if buffer is None else a_decimal(buffer),
         seconds,
+        user,
+        organization,
+        service_type,
+        feature,
     )
     found = credit_holds.reserve(wish, clock.now())
     if json:

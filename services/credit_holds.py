@@ -15,6 +15,7 @@ from billing.credit_holds import HoldState, to_reserve
 from billing.errors import HoldNotFound, IdempotencyConflict, InsufficientCredits, Rejected
 from billing.money import COST_PLACES, written
 from billing.payments import AlertKind
+from billing.rating import TOKEN
 from centavo import Item
 from config.logging import logger
 from config.settings import settings
@@ -22,7 +23,7 @@ from db import credit_holds as rows
 from db import wallets as wallet_rows
 from db.credit_holds import Captured, DueHold, HoldRow, NewHold
 from db.session import Connection, Stale, in_transaction
-from services import alone, catalogue, quoting, standing
+from services import alone, catalogue, quotas, quoting, standing
 from services.standing import Standing
 from services.wallets import afford_rated, weighed
 
@@ -34,6 +35,9 @@ LIST_MAX = 1000
 EXPIRED_AT_ONCE = 1000
 ONE = Decimal(1)
 
+#: What a hold may be for: facts of the usage that is to come.
+_PURPOSE = ("user_id", "organization_id", "service_type", "feature")
+
 Identity = tuple[str, str]
 """tenant, customer"""
 
@@ -42,7 +46,8 @@ Identity = tuple[str, str]
 class HoldWish:
     """What to reserve: an amount in a wallet's currency, or what these items would cost, with a buffer.
 
-    Of several wallets, an amount says the currency. Without `buffer` and `seconds` the settings say them.
+    Of several wallets, an amount says the currency. Without `buffer` and `seconds` the settings say them. What it is
+    for decides which quotas are asked, besides those of the customer and the tenant.
     """
 
     tenant_id: str
@@ -53,6 +58,10 @@ class HoldWish:
     items: Sequence[Item] | None = None
     buffer: Decimal | None = None
     seconds: int | None = None
+    user_id: str | None = None
+    organization_id: str | None = None
+    service_type: str | None = None
+    feature: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +81,9 @@ def reserve(wish: HoldWish, now: datetime) -> Reserved:
     """Open a hold once per idempotency key, under the customer's lock: no two of them get the same value.
 
     Raises `InsufficientCredits` (what is available, and what is required; nothing is kept of it, so the same key may
-    ask again), `IdempotencyConflict` (the key opened another hold), `TenantNotFound`, `CustomerNotFound`,
-    `WalletNotFound`, `PriceNotFound`, `ItemsMalformed`, `Rejected` (no such amount, buffer, time or key; several
-    wallets and no currency; items that the plan covers).
+    ask again), `QuotaExceeded` (a hard quota leaves no room), `IdempotencyConflict` (the key opened another hold),
+    `TenantNotFound`, `CustomerNotFound`, `WalletNotFound`, `PriceNotFound`, `ItemsMalformed`, `Rejected` (no such
+    amount, buffer, time or key; several wallets and no currency; items that the plan covers).
     """
     _check(wish)
     reserved = in_transaction(lambda connection: _reserve(connection, wish, now))
@@ -102,6 +111,7 @@ def _reserve(connection: Connection, wish: HoldWish, now: datetime) -> Reserved:
 
     needed = _needed(connection, found, wish, now)
     wallet = found.wallet(needed.unit)
+    quotas.enforce(connection, _usage(wish, needed), now)
 
     seconds = min(settings().hold_seconds, settings().hold_seconds_max) if wish.seconds is None else wish.seconds
     hold = NewHold(
@@ -142,6 +152,22 @@ def _needed(connection: Connection, found: Standing, wish: HoldWish, now: dateti
         if check.unit in found.currencies and check.required:
             return check
     raise Rejected("these items cost nothing in a wallet: there is nothing to reserve; ask whether they are affordable")
+
+
+def _usage(wish: HoldWish, needed: Check) -> quotas.Usage:
+    """What the hold is for, as quotas count it: one event, its tokens if told, all that is kept back."""
+    used = [item.quantity for item in wish.items or () if item.unit == TOKEN]
+    return quotas.Usage(
+        wish.tenant_id,
+        wish.customer_id,
+        wish.user_id,
+        wish.organization_id,
+        wish.service_type,
+        wish.feature,
+        tokens=int(sum(used)),
+        cost=to_reserve(needed.required),
+        currency=needed.unit,
+    )
 
 
 def release(tenant_id: str, hold_id: str, now: datetime, *, customer_id: str | None = None) -> HoldRow:
@@ -256,6 +282,7 @@ def _asked(wish: HoldWish) -> dict[str, Any]:
         "items": items,
         "buffer": None if wish.buffer is None else written(wish.buffer),
         "seconds": wish.seconds,
+        **{name: said for name in _PURPOSE if (said := getattr(wish, name)) is not None},
     }
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from billing.errors import EnvelopeMalformed, EventMalformed
-from billing.events import AttributedEvent
+from billing.events import Event
 from billing.rating import ParkReason
 from centavo import UsageEvent
 from services import common_form
@@ -25,7 +25,7 @@ ERRORS_SHOWN = 5
 class Received(msgspec.Struct, frozen=True):
     """A well-formed event, with the bytes it came as."""
 
-    event: AttributedEvent
+    event: Event
     raw: bytes
 
 
@@ -78,7 +78,7 @@ def read_events(pieces: Iterable[bytes]) -> Opened:
     return Opened(received, unusable)
 
 
-def read_event(raw: bytes) -> AttributedEvent:
+def read_event(raw: bytes) -> Event:
     """The event that these bytes describe. Raises `EventMalformed`, which says what is wrong with each field."""
     return common_form.read(raw) or read_by_contract(raw)
 

@@ -12,7 +12,7 @@ from operator import attrgetter
 import msgspec
 
 from billing.charging import Charge, Tally
-from billing.events import AttributedEvent, Event
+from billing.events import Event
 from billing.fingerprints import fingerprint
 from billing.money import ZERO, written
 from billing.periods import Period, place, place_known
@@ -123,7 +123,7 @@ def _prepared(connection: Connection, received: Sequence[Received], now: datetim
     return prepared
 
 
-def _charge(event: AttributedEvent, tab: Tab, rules: "_Rules", now: datetime) -> Charge | Parking:
+def _charge(event: Event, tab: Tab, rules: "_Rules", now: datetime) -> Charge | Parking:
     """An event, rated on the plan of the period that it counts in."""
     account = tab.account
     at = event.occurred_at

@@ -16,15 +16,18 @@ from billing.errors import (
     InsufficientCredits,
     ItemsMalformed,
     PriceNotFound,
+    QuotaExceeded,
     Rejected,
     WalletNotFound,
 )
-from services import subscriptions
+from billing.quotas import Measure, Scope
+from services import quotas, subscriptions
 from services.credit_holds import HoldWish, expire_due, of_customer, release, reserve, show
 from services.credit_holds import captures as captures_of
 from services.credits import GRACE, Grant, break_expired, grant
 from services.parked import replay_all
 from services.prices import load_prices
+from services.quotas import Wanted
 from services.usage import record_usage
 from services.voiding_usage import void
 from services.wallets import balance, can_afford, set_overdraft
@@ -541,3 +544,42 @@ def test_holds_are_listed_the_newest_first(ana: str) -> None:
     assert [one.hold_id for one in of_customer(TENANT, ana, with_closed=True)] == [third, second, first]
     assert [one.hold_id for one in of_customer(TENANT, ana, limit=1)] == [third]
     assert of_customer("other", ana) == []
+
+
+def a_hard_quota(limit: str, **changes: Any) -> None:
+    quotas.set_quota(Wanted(TENANT, "q", Decimal(limit), is_hard=True, **changes), NOW - DAY)
+
+
+@pytest.mark.parametrize(
+    ("quota", "wish", "is_refused"),
+    [
+        ({"limit": "1", "scope": Scope.CUSTOMER, "measure": Measure.EVENTS}, {}, False),
+        ({"limit": "0", "scope": Scope.CUSTOMER, "measure": Measure.EVENTS}, {}, True),
+        ({"limit": "99999", "scope": Scope.TENANT, "measure": Measure.TOKENS}, {}, True),
+        ({"limit": "100000", "scope": Scope.TENANT, "measure": Measure.TOKENS}, {}, False),
+        ({"limit": "2.99", "scope": Scope.TENANT, "measure": Measure.COST, "currency": "USD"}, {}, True),
+        ({"limit": "3", "scope": Scope.TENANT, "measure": Measure.COST, "currency": "USD"}, {}, False),
+        ({"limit": "0", "scope": Scope.USER, "measure": Measure.EVENTS}, {"user_id": "u1"}, True),
+        ({"limit": "0", "scope": Scope.USER, "measure": Measure.EVENTS}, {}, False),
+        (
+            {"limit": "0", "scope": Scope.TENANT, "measure": Measure.EVENTS, "feature": "chat"},
+            {"feature": "chat"},
+            True,
+        ),
+        ({"limit": "0", "scope": Scope.TENANT, "measure": Measure.EVENTS, "feature": "chat"}, {}, False),
+    ],
+)
+def test_a_hard_quota_that_leaves_no_room_refuses_a_hold(
+    ana: str, quota: dict[str, Any], wish: dict[str, Any], is_refused: bool
+) -> None:
+    """And nothing is reserved: the same key may ask again when there is room."""
+    a_hard_quota(**quota)
+    asked = HoldWish(TENANT, ana, "k", items=[THREE], buffer=Decimal(1), **wish)
+
+    if is_refused:
+        with pytest.raises(QuotaExceeded, match="quota q leaves"):
+            reserve(asked, NOW)
+    else:
+        assert reserve(asked, NOW).amount == Decimal(3)
+
+    assert one("SELECT sum(reserved) FROM wallets") == ((Decimal(0) if is_refused else Decimal(3)),)

@@ -228,18 +228,7 @@ def test_who_dies_while_sending_leaves_it_due(tenant: Tenant, secret: str) -> No
     an_alert()
     (claimed,) = deliveries.claim_due(NOW)
     beside = deliveries.claim_due(NOW + 59 * SECOND)
-<<<<<<< HEAD
-
-    def end_all_connections() -> None:
-        one(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-
-    tenant.before_answer = end_all_connections
-=======
     tenant.before_answer = _end_all_connections
->>>>>>> quotas
     with pytest.raises(DatabaseUnavailable):
         deliveries.deliver_next(claimed, NOW)
     tenant.before_answer = lambda: None
