@@ -7,8 +7,10 @@ The class name is the fact, the docstring the message, the fields identify the r
     │   ├── EnvelopeMalformed, EventMalformed
     │   ├── ItemsMalformed, CursorMalformed
     │   ├── NotFound        TenantNotFound, CustomerNotFound, PlanNotFound, PriceNotFound, WalletNotFound,
-    │   │                   ParkedNotFound
+    │   │                   PaymentNotFound, EventNotFound, ParkedNotFound, KeyNotFound
     │   ├── Conflict        AlreadyExists, IdempotencyConflict
+    │   ├── Unauthenticated, Forbidden, TooManyRequests
+    │   ├── InsufficientCredits
     │   └── CatalogueMalformed, AuditRefused, UsageArchived
     ├── Unavailable         the world is away: wait and try again
     │   └── DatabaseUnavailable, BrokerUnavailable, EnvelopeBusy, CollectingUnavailable
@@ -112,6 +114,18 @@ class PaymentNotFound(NotFound):
     code = "unknown_payment"
 
 
+class EventNotFound(NotFound):
+    """There is no such usage event."""
+
+    code = "unknown_event"
+
+
+class KeyNotFound(NotFound):
+    """There is no such key; `centavo api-keys list` shows what there is."""
+
+    code = "unknown_api_key"
+
+
 class ParkedNotFound(NotFound):
     """Nothing is parked under this id; `centavo parked list` shows what is."""
 
@@ -134,6 +148,30 @@ class IdempotencyConflict(Conflict):
     """This idempotency key was used before, for something else."""
 
     code = "idempotency_conflict"
+
+
+class Unauthenticated(Rejected):
+    """Nobody knows who asks: send a token or a key as `Authorization: Bearer …`."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(Rejected):
+    """Whoever asks may not do this."""
+
+    code = "forbidden"
+
+
+class TooManyRequests(Rejected):
+    """Too many requests came at once; ask again later."""
+
+    code = "too_many_requests"
+
+
+class InsufficientCredits(Rejected):
+    """What is available does not cover what is asked for."""
+
+    code = "insufficient_credits"
 
 
 class AuditRefused(Rejected):
