@@ -34,7 +34,7 @@ def create_app() -> FastAPI:
         operation_id="get_detailed_health",
         summary="Whether all is well",
         tags=["service"],
-        responses={503: {"description": "Something is away.", "model": service.Health}} | _of_detailed_health(),
+        responses=problems(but={503: {"description": "Something is away.", "model": service.Health}}),
     )
     for module in V1:
         app.include_router(module.routes)
@@ -45,10 +45,6 @@ def create_app() -> FastAPI:
 async def health() -> dict[str, str]:
     """This process answers. It asks neither database nor broker: what is away is waited for, not restarted for."""
     return {"status": "ok"}
-
-
-def _of_detailed_health() -> dict[int | str, dict[str, object]]:
-    return {status: said for status, said in problems().items() if status != 503}  # noqa: PLR2004
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""What no request of `/v1` may exceed, whoever sends it: the size and the time of its body, and how many wait at once."""
+"""What no request of `/v1` may exceed, whoever sends it: size and time of its body, and how many wait at once."""
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send

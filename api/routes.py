@@ -29,16 +29,20 @@ _ALWAYS = (400, 401, 403, 422, 429, 500, 503)
 _WITH_BODY = (408, 413)
 
 
-def problems(*more: int, has_body: bool = False) -> dict[int | str, dict[str, Any]]:
-    """The errors that a route may answer with: what all have, and these."""
+Responses = dict[int | str, dict[str, Any]]
+
+
+def problems(*more: int, has_body: bool = False, but: Responses | None = None) -> Responses:
+    """The errors that a route may answer with: what all have, and these; but for those that it describes itself."""
     statuses = sorted({*_ALWAYS, *more, *(_WITH_BODY if has_body else ())})
-    return {
+    said: Responses = {
         status: {
             "description": PROBLEMS[status],
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
         for status in statuses
     }
+    return said | (but or {})
 
 
 def router(*tags: str) -> APIRouter:

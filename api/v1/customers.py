@@ -226,7 +226,7 @@ class Summary(Answer):
 def get_wallet(
     seen: Seen, currency: Annotated[str | None, Query(min_length=3, max_length=6, pattern="^[A-Z]+$")] = None
 ) -> CustomerWallet:
-    """All wallets, or the one in a currency: available, reserved, by source, what ends soon, totals, next free credits."""
+    """All wallets, or the one in a currency: available, reserved, by source, what ends soon, totals, free credits."""
     return CustomerWallet.of(wallets.balance(*seen, clock.now(), currency))
 
 
@@ -237,7 +237,7 @@ def get_wallet(
     responses=problems(404, has_body=True),
 )
 def check_affordability(seen: Seen, question: AffordabilityQuestion) -> AffordabilityAnswer:
-    """Asked before each model call: with a buffer, because nobody knows how long an answer becomes. Sets nothing aside."""
+    """Asked before each model call; with a buffer: nobody knows how long an answer becomes. Sets nothing aside."""
     cost: Decimal | None = question.cost
     found = wallets.can_afford(
         *seen,

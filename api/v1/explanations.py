@@ -23,7 +23,7 @@ PaymentName = Annotated[
 
 
 class EventExplained(Answer):
-    """An event: what was used, by which prices it was rated, which entries and grants paid, what was corrected since."""
+    """An event: what was used, by which prices it was rated, which entries and grants paid, what was corrected."""
 
     event: Facts = Field(description="The event with its lines: quantity, price and cost of each.")
     prices: list[Facts] = Field(description="Each price as it stands in the book.")

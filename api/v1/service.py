@@ -40,7 +40,7 @@ class PartOut(Answer):
     """One thing that this needs: whether it is there, and how it stands."""
 
     status: Literal["ok", "away"]
-    detail: dict[str, Any] = {}
+    detail: dict[str, Any] = Field(default_factory=dict)
 
 
 class Health(Answer):

@@ -9,13 +9,26 @@ from pydantic import Field
 
 from api.access import Seen
 from api.fields import Answer
-from api.routes import problems, router
+from api.routes import Responses, problems, router
 from services import statements
 from services.statement_pages import Language, as_html, as_json, as_pdf
 
 routes = router("statements")
 
 NUMBER_MAX = 2**62
+
+
+#: What a statement may come as, for the document.
+_FORMS: Responses = {
+    200: {
+        "description": "The statement, in the form that was asked for.",
+        "content": {
+            "application/json": {"schema": {"type": "object"}},
+            "text/html": {"schema": {"type": "string"}},
+            "application/pdf": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
 
 
 class Form(StrEnum):
@@ -48,17 +61,7 @@ def list_statements(seen: Seen) -> Statements:
     operation_id="get_statement",
     summary="One statement",
     response_class=JSONResponse,
-    responses={
-        200: {
-            "description": "The statement, in the form that was asked for.",
-            "content": {
-                "application/json": {"schema": {"type": "object"}},
-                "text/html": {"schema": {"type": "string"}},
-                "application/pdf": {"schema": {"type": "string", "format": "binary"}},
-            },
-        }
-    }
-    | problems(404),
+    responses=problems(404, but=_FORMS),
 )
 def get_statement(
     seen: Seen,

@@ -10,7 +10,7 @@ from pydantic import Field
 from api.access import Admin, Writer
 from api.fields import Answer, Asking, Number
 from api.idempotency import IdempotencyKey, answered_once
-from api.routes import problems, router
+from api.routes import Responses, problems, router
 from api.v1.history import EventStatus
 from billing.payments import PaymentState
 from centavo import Item, UsageEvent
@@ -138,20 +138,19 @@ class VoidAnswer(Answer):
     tiers: TiersOut
 
 
+_RECORDED: Responses = {
+    200: {"description": "The event was recorded before.", "model": UsageAnswer},
+    202: {"description": "It is recorded and parked: charged once its reason is gone.", "model": UsageAnswer},
+}
+
+
 @routes.post(
     "/usage",
     operation_id="record_usage",
     summary="Record usage and charge it",
     status_code=201,
     response_model=UsageAnswer,
-    responses={
-        200: {"description": "The event was recorded before.", "model": UsageAnswer},
-        202: {
-            "description": "The event is recorded and parked: it is charged once its reason is gone.",
-            "model": UsageAnswer,
-        },
-    }
-    | problems(402, 404, 409, has_body=True),
+    responses=problems(402, 404, 409, has_body=True, but=_RECORDED),
 )
 def record_usage(
     request: Request, caller: Writer, question: UsageQuestion, idempotency_key: IdempotencyKey

@@ -11,8 +11,9 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    Uuid,
+    text,
 )
-from sqlalchemy import Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from billing.access import Capability, Through

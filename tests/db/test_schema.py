@@ -15,6 +15,7 @@ from tests.db.valid_rows import (
     DECEMBER,
     GRANT,
     JANUARY,
+    KEY,
     NOVEMBER,
     NOW,
     OCTOBER,
@@ -304,6 +305,22 @@ BROKEN: list[Case] = [
     ("audit_differences_standing", "audit_differences", {"subject": "ana USD"}),
     ("audit_differences_times_check", "audit_differences", {"times": 0}),
     ("envelope_attempts_pkey", "envelope_attempts", {"envelope_hash": b"1"}),
+    ("api_keys_pkey", "api_keys", {"key_id": KEY}),
+    ("api_keys_tenants_fkey", "api_keys", {"tenant_id": "nobody"}),
+    ("api_keys_name_check", "api_keys", {"name": ""}),
+    ("api_keys_name_check", "api_keys", {"name": "n" * 129}),
+    ("api_keys_secret_hash_check", "api_keys", {"secret_hash": b"1" * 31}),
+    ("api_keys_capabilities_check", "api_keys", {"capabilities": []}),
+    ("api_keys_capabilities_check", "api_keys", {"capabilities": ["billing.view", "billing.all"]}),
+    ("idempotent_requests_pkey", "idempotent_requests", {"idempotency_key": "grant-1"}),
+    ("idempotent_requests_tenants_fkey", "idempotent_requests", {"tenant_id": "nobody"}),
+    ("idempotent_requests_body_hash_check", "idempotent_requests", {"body_hash": b"1"}),
+    ("idempotent_requests_answered_check", "idempotent_requests", {"answer": None}),
+    ("idempotent_requests_answered_check", "idempotent_requests", {"answered_at": None}),
+    ("idempotent_requests_status_check", "idempotent_requests", {"status": 409}),
+    ("admin_acts_pkey", "admin_acts", {"act_id": 1}),
+    ("admin_acts_tenants_fkey", "admin_acts", {"tenant_id": "nobody"}),
+    ("admin_acts_through_check", "admin_acts", {"through": "window"}),
 ]
 
 #: A plan belongs to its tenant, so this can't be broken alone.
@@ -475,6 +492,8 @@ FINAL = {
     "tenants": ["UPDATE {} SET tenant_id = 'other'", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
     "customers": ["UPDATE {} SET customer_id = 'other'", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
     "wallets": ["UPDATE {} SET currency = 'EUR'", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
+    "api_keys": ["UPDATE {} SET capabilities = capabilities", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
+    "admin_acts": ["UPDATE {} SET subject = 'other'", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
 }
 
 

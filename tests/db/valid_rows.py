@@ -18,6 +18,7 @@ JANUARY = datetime(2027, 1, 1, 3, tzinfo=UTC)
 PAYMENT, OTHER_PAYMENT = UUID(int=1), UUID(int=2)
 REFUND, OTHER_REFUND = UUID(int=3), UUID(int=4)
 GRANT, OTHER_GRANT = UUID(int=5), UUID(int=6)
+KEY, OTHER_KEY = UUID(int=7), UUID(int=8)
 WALLET, OTHER_WALLET = 1, 2
 
 Row = dict[str, Any]
@@ -320,6 +321,34 @@ STANDING: dict[str, Row] = {
         "archive_id": 1,
         "at": NOW,
     },
+    "api_keys": {
+        "tenant_id": "acme",
+        "key_id": KEY,
+        "name": "web server",
+        "secret_hash": b"1" * 32,
+        "capabilities": ["billing.view"],
+        "created_at": NOW,
+        "created_by": "root",
+    },
+    "idempotent_requests": {
+        "tenant_id": "acme",
+        "idempotency_key": "grant-1",
+        "operation": "POST /v1/customers/ana/grants",
+        "body_hash": b"1" * 32,
+        "made_at": NOW,
+        "answered_at": NOW,
+        "status": 201,
+        "answer": "{}",
+    },
+    "admin_acts": {
+        "tenant_id": "acme",
+        "act_id": 1,
+        "at": NOW,
+        "subject": "root",
+        "through": "token",
+        "action": "credits.grant",
+        "target": "ana",
+    },
     "audit_differences": {
         "tenant_id": "acme",
         "check_name": "a check",
@@ -379,6 +408,9 @@ ANOTHER: dict[str, Row] = {
     "statement_lines": {"line": 2},
     "archives": {"archive_id": 2, "finished_at": NOW},
     "checkpoints": {"wallet_id": OTHER_WALLET},
+    "api_keys": {"key_id": OTHER_KEY},
+    "idempotent_requests": {"idempotency_key": "grant-2"},
+    "admin_acts": {"action": "top_up.request"},
     "audit_differences": {"subject": "bob USD"},
 }
 
