@@ -142,8 +142,12 @@ Seen = Annotated[tuple[str, str], Depends(seen_customer)]
 
 
 def in_sight(caller: Principal, customer_id: str | None) -> str | None:
-    """The customer that was asked for; a member who names none asks for the own. Raises `Forbidden`."""
-    if customer_id is None and not caller.capabilities:
+    """The customer that was asked for; a member who sees no other, and names none, asks for the own.
+
+    Raises `Forbidden`.
+    """
+    members_see = MembersSee(settings().api_members_see)
+    if customer_id is None and not caller.capabilities and members_see is MembersSee.OWN:
         customer_id = caller.customer_id
-    require_sight(caller, customer_id, MembersSee(settings().api_members_see))
+    require_sight(caller, customer_id, members_see)
     return customer_id

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 
 from tests.factories import TENANT
 
-SECRET = b"0123456789abcdef0123456789abcdef"
+SECRET = b"0123456789abcdef" * 4
 AUDIENCE, ISSUER = "centavo", "https://issuer.example"
 
 VIEW, WRITE, ADMIN = "billing.view", "billing.write", "billing.admin"
