@@ -4,6 +4,7 @@
 stand beside it, decimals as texts.
 """
 
+from collections.abc import Mapping
 from decimal import Decimal
 from http import HTTPStatus
 from typing import Any, cast
@@ -63,8 +64,11 @@ def answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _of_nobody)
 
 
-def error_response(status: int, code: str, title: str, detail: str = "", **fields: Any) -> JSONResponse:
-    """An error as everybody who asks gets it."""
+def error_response(
+    status: int, code: str, title: str, detail: str = "", fields: Mapping[str, Any] | None = None
+) -> JSONResponse:
+    """An error as everybody who asks gets it. No field takes the place of what every problem says."""
+    fields = fields or {}
     problem = {"type": f"{TYPE}{code}", "title": title, "status": int(status), "detail": detail or title, "code": code}
     said = {name.rstrip("_"): _plain(value) for name, value in fields.items()}
     return JSONResponse(said | problem, status, _headers(status, fields), media_type=MEDIA_TYPE)
@@ -77,7 +81,7 @@ def answered(error: CentavoError, path: str) -> JSONResponse:
     # What is wrong on our side is for our log, not for whoever asks.
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return error_response(status, code, _SAID[code])
-    return error_response(status, code, (error.__doc__ or "").strip().splitlines()[0], error.detail, **error.fields)
+    return error_response(status, code, (error.__doc__ or "").strip().splitlines()[0], error.detail, error.fields)
 
 
 def code_of(error: CentavoError) -> str:
@@ -122,7 +126,7 @@ def _status(error: CentavoError) -> HTTPStatus:
     return next(fitting, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-def _headers(status: int, fields: dict[str, Any]) -> dict[str, str] | None:
+def _headers(status: int, fields: Mapping[str, Any]) -> dict[str, str] | None:
     match status:
         case HTTPStatus.UNAUTHORIZED:
             return {"WWW-Authenticate": "Bearer"}

@@ -58,9 +58,7 @@ def claims(subject: str = "root", *capabilities: str, tenant_id: str = TENANT, *
     return said | {"aud": AUDIENCE, "iss": ISSUER} | more
 
 
-def token(
-    said: Mapping[str, Any], key: Any = SECRET, *, algorithm: str = "HS256", kid: str | None = "first"
-) -> str:
+def token(said: Mapping[str, Any], key: Any = SECRET, *, algorithm: str = "HS256", kid: str | None = "first") -> str:
     """A signed token."""
     return jwt.encode(dict(said), key, algorithm=algorithm, headers={"kid": kid} if kid else None)
 

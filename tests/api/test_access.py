@@ -33,8 +33,8 @@ from tests.api.asking import (
     public_key,
     rsa_key,
     secret_key,
-    told,
     token,
+    told,
 )
 from tests.api.serving import served_api
 from tests.factories import TENANT, a_customer, catalogues

@@ -1,11 +1,10 @@
 """Every error of the tree becomes one answer, and tells no more than it should."""
 
+import json
 from collections.abc import Iterator
 from decimal import Decimal
 from http import HTTPStatus
 from typing import Any
-
-import json
 
 import pytest
 
@@ -32,7 +31,7 @@ def document(error: CentavoError) -> tuple[int, dict[str, Any], dict[str, str]]:
     return response.status_code, json.loads(bytes(response.body)), dict(response.headers)
 
 
-def tree(kind: type[CentavoError]) -> Iterator[type[CentavoError]]:
+def tree(kind: type[Rejected]) -> Iterator[type[Rejected]]:
     yield kind
     for one in kind.__subclasses__():
         yield from tree(one)

@@ -56,7 +56,12 @@ def test_a_wallet_says_all_that_is_known_of_it(root: Asker) -> None:
         "status": "active",
         "plan": {"plan_id": "prepaid", "version": 1, "name": answered.body["plan"]["name"]},
     }
-    assert (found["currency"], found["balance"], found["available"], found["reserved"]) == ("USD", "9.994", "9.994", "0")
+    assert (found["currency"], found["balance"], found["available"], found["reserved"]) == (
+        "USD",
+        "9.994",
+        "9.994",
+        "0",
+    )
     assert (found["used_total"], found["received_total"], found["purchased_total"]) == ("0.006", "10", "0")
     assert found["sources"] == [
         {"source": "promo", "remaining": "9.994", "expires_at": None, "expiring_soon": "0"},
@@ -207,7 +212,9 @@ def test_statistics_and_aggregations_sum_what_usage_lists(root: Asker) -> None:
     buckets = root.get("/v1/usage/aggregations", unit="month", time_zone="America/Sao_Paulo").body["buckets"]
 
     assert (found["events"], found["revenue"], found["active"]["customers"]) == (3, {"USD": "0.018"}, 1)
-    by_feature = {group["name"]: (group["events"], group["cost"]) for group in found["groups"] if group["of"] == "feature"}
+    by_feature = {
+        group["name"]: (group["events"], group["cost"]) for group in found["groups"] if group["of"] == "feature"
+    }
     assert by_feature == {"chat": (2, "0.012"), "voice": (1, "0.006")}
     assert sum(Decimal(bucket["cost"]) for bucket in buckets) == Decimal("0.018")
     assert told(root.get("/v1/usage/aggregations", time_zone="Mars/Base")) == (400, "rejected")

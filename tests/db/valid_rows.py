@@ -410,7 +410,7 @@ ANOTHER: dict[str, Row] = {
     "checkpoints": {"wallet_id": OTHER_WALLET},
     "api_keys": {"key_id": OTHER_KEY},
     "idempotent_requests": {"idempotency_key": "grant-2"},
-    "admin_acts": {"action": "top_up.request"},
+    "admin_acts": {"act_id": 2, "action": "top_up.request"},
     "audit_differences": {"subject": "bob USD"},
 }
 
