@@ -229,7 +229,12 @@ def test_usage_is_charged_by_the_way_of_workers(root: Asker) -> None:
     assert (answered["status"], answered["key"], answered["is_new"]) == ("charged", "charge_call_abc123", True)
     assert (Decimal(answered["cost"]), answered["currency"], answered["due"]) == (expected, "USD", [])
     assert wallet("ana") == 10 - expected
-    event = an_event("ana", [Item.model_validate(item) for item in items], key="charge_call_abc123", occurred_at=datetime.fromisoformat(occurred))
+    event = an_event(
+        "ana",
+        [Item.model_validate(item) for item in items],
+        key="charge_call_abc123",
+        occurred_at=datetime.fromisoformat(occurred),
+    )
     outcome = record_usage(an_envelope(event.model_copy(update={"feature": "voice-agent"})), datetime.now(UTC))
     assert (outcome.duplicates, outcome.conflicts, wallet("ana")) == (1, 0, 10 - expected)
 
