@@ -4,17 +4,10 @@ import asyncio
 
 from fastapi import Request
 
-from api.errors import BodyTooLarge
-from billing.errors import Rejected
+from api.errors import BodyTooLarge, BodyTooSlow
 
 #: Whoever sends a body more slowly holds memory that others could use.
 SECONDS_MAX = 10
-
-
-class BodyTooSlow(Rejected):
-    """The body of this request did not come in time."""
-
-    code = "body_too_slow"
 
 
 async def bounded_body(request: Request, bytes_max: int) -> bytes:

@@ -7,10 +7,11 @@ The class name is the fact, the docstring the message, the fields identify the r
     │   ├── EnvelopeMalformed, EventMalformed
     │   ├── ItemsMalformed, CursorMalformed
     │   ├── NotFound        TenantNotFound, CustomerNotFound, PlanNotFound, PriceNotFound, WalletNotFound,
-    │   │                   ParkedNotFound, HoldNotFound, QuotaNotFound
+    │   │                   PaymentNotFound, EventNotFound, ParkedNotFound, HoldNotFound, QuotaNotFound, KeyNotFound
     │   ├── Conflict        AlreadyExists, IdempotencyConflict
-    │   ├── InsufficientCredits
-    │   └── CatalogueMalformed, AuditRefused, UsageArchived, QuotaExceeded
+    │   ├── Unauthenticated, Forbidden, TooManyRequests
+    │   ├── InsufficientCredits, QuotaExceeded
+    │   └── CatalogueMalformed, AuditRefused, UsageArchived
     ├── Unavailable         the world is away: wait and try again
     │   └── DatabaseUnavailable, BrokerUnavailable, EnvelopeBusy, CollectingUnavailable
     ├── Stopping            the process was asked to stop while it waited
@@ -113,6 +114,18 @@ class PaymentNotFound(NotFound):
     code = "unknown_payment"
 
 
+class EventNotFound(NotFound):
+    """There is no such usage event."""
+
+    code = "unknown_event"
+
+
+class KeyNotFound(NotFound):
+    """There is no such key; `centavo api-keys list` shows what there is."""
+
+    code = "unknown_api_key"
+
+
 class ParkedNotFound(NotFound):
     """Nothing is parked under this id; `centavo parked list` shows what is."""
 
@@ -123,12 +136,6 @@ class HoldNotFound(NotFound):
     """There is no such hold; `centavo holds list` shows what there is."""
 
     code = "unknown_hold"
-
-
-class InsufficientCredits(Rejected):
-    """There is less available than this requires."""
-
-    code = "insufficient_credits"
 
 
 class QuotaNotFound(NotFound):
@@ -153,6 +160,30 @@ class IdempotencyConflict(Conflict):
     """This idempotency key was used before, for something else."""
 
     code = "idempotency_conflict"
+
+
+class Unauthenticated(Rejected):
+    """Nobody knows who asks: send a token or a key as `Authorization: Bearer …`."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(Rejected):
+    """Whoever asks may not do this."""
+
+    code = "forbidden"
+
+
+class TooManyRequests(Rejected):
+    """Too many requests came at once; ask again later."""
+
+    code = "too_many_requests"
+
+
+class InsufficientCredits(Rejected):
+    """What is available does not cover what is asked for."""
+
+    code = "insufficient_credits"
 
 
 class AuditRefused(Rejected):

@@ -18,7 +18,7 @@ def api(
     host: Annotated[str | None, typer.Option(help="Address to answer on. Default: 127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port. Default: 8300")] = None,
 ) -> None:
-    """Answer HTTP requests: Stripe's webhooks at /webhooks/stripe, and /health."""
+    """Answer HTTP requests: applications under /v1, Stripe's webhooks at /webhooks/stripe, and /health."""
     import uvicorn  # other commands do without
 
     chosen = settings()

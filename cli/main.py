@@ -9,6 +9,7 @@ from billing.errors import AuditRefused, CentavoError, DatabaseUnavailable, Unav
 from centavo.errors import CentavoError as ProducerError
 from cli import (
     api,
+    api_keys,
     archive,
     cards,
     catalogue,
@@ -55,6 +56,7 @@ else:
 for group in (processes.app, desk.app, api.app, operate.app, archive.app, emitting.app, chaos.app):
     app.add_typer(group)
 for name, commands in {
+    "api-keys": api_keys.app,
     "parked": parked.app,
     "usage": usage.app,
     "wallets": desk.wallets,

@@ -65,6 +65,13 @@ class Settings(BaseSettings):
     webhook_bytes_max: int = Field(default=1024 * 1024, ge=1024)
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8300, ge=0, le=65535)
+    api_connections: int = Field(default=8, ge=1, le=100)
+    api_bytes_max: int = Field(default=256 * 1024, ge=1024)
+    api_jwt_keys: Path | None = None
+    api_jwt_audience: str | None = None
+    api_jwt_issuer: str | None = None
+    api_members_see: Literal["own", "tenant"] = "own"
+    api_requests_per_second: int = Field(default=0, ge=0)
 
     usage_queue: str = "usage"
     usage_shards: int = Field(default=0, ge=0, le=64)
@@ -117,6 +124,9 @@ class Settings(BaseSettings):
         "clock_file",
         "stripe_api_base",
         "stripe_webhook_secrets",
+        "api_jwt_keys",
+        "api_jwt_audience",
+        "api_jwt_issuer",
         "archive_folder",
         "usd_rates",
         "retention_months",

@@ -39,6 +39,74 @@ WHERE tenant_id = %s AND customer_id = %s AND starts_at = %s
 """
 
 
+_EVENT = """
+SELECT e.key, e.customer_id, e.status, e.occurred_at, e.recorded_at, e.charged_at, e.period_start, e.is_late, e.tokens,
+    e.cost, e.currency, e.items, e.user_id, e.organization_id, e.client_id, e.session_id, e.message_id, e.feature,
+    e.service_type, e.operation, e.reference, e.reason, e.hold_id, e.metadata, e.park_reason, e.park_detail,
+    e.voided_at, e.void_reason, e.archive_id IS NOT NULL AS is_archived
+FROM usage_events e WHERE e.tenant_id = %s AND e.key = %s
+"""
+
+_ENTRY_COLUMNS = """w.currency, l.seq, l.kind, l.amount, l.balance_after, l.contra, l.grant_id, l.parts,
+    l.recorded_at"""
+
+_OF_EVENT = {
+    # An entry of usage was written when its event was charged; one of a correction is named by it.
+    "entries": f"""
+        SELECT {_ENTRY_COLUMNS} FROM usage_events e
+        JOIN wallets w ON w.tenant_id = e.tenant_id AND w.customer_id = e.customer_id
+        JOIN ledger_entries l ON l.tenant_id = w.tenant_id AND l.wallet_id = w.wallet_id AND l.event_key = e.key
+            AND l.recorded_at = e.charged_at
+        WHERE e.tenant_id = %(tenant_id)s AND e.key = %(key)s
+        UNION
+        SELECT {_ENTRY_COLUMNS} FROM corrections c
+        JOIN wallets w ON w.tenant_id = c.tenant_id AND w.wallet_id = c.wallet_id
+        JOIN ledger_entries l ON l.tenant_id = c.tenant_id AND l.wallet_id = c.wallet_id AND l.seq = c.seq
+        WHERE c.tenant_id = %(tenant_id)s AND c.event_key = %(key)s
+        ORDER BY recorded_at, seq
+    """,  # noqa: S608 - column names of ours, no input
+    "corrections": """
+        SELECT c.kind, c.tokens, c.cost, c.currency, c.reason, c.at FROM corrections c
+        WHERE c.tenant_id = %(tenant_id)s AND c.event_key = %(key)s ORDER BY c.correction_id
+    """,
+}
+
+_PRICES = """
+SELECT price_id, scope, category, provider, model, unit, currency, unit_price, per, ladder, ladder_span,
+    is_provider_default, effective_from, revision, description
+FROM prices WHERE price_id = ANY(%s) ORDER BY price_id
+"""
+
+_GRANTS = """
+SELECT grant_id, source, reason, priority, amount, valid_from, expires_at, created_at FROM credit_grants
+WHERE tenant_id = %s AND grant_id = ANY(%s::uuid[]) ORDER BY created_at, grant_id
+"""
+
+
+def event(connection: Connection, tenant_id: str, key: str) -> dict[str, Any] | None:
+    """The row of an event with its lines, or None."""
+    found = _read(connection, _EVENT, (tenant_id, key))
+    return found[0] if found else None
+
+
+def of_event(connection: Connection, tenant_id: str, key: str) -> dict[str, Rows]:
+    """Ledger entries and corrections of an event, each in its order."""
+    return {
+        name: _read(connection, statement, {"tenant_id": tenant_id, "key": key})
+        for name, statement in _OF_EVENT.items()
+    }
+
+
+def prices(connection: Connection, price_ids: list[int]) -> Rows:
+    """Prices as they stand in the book."""
+    return _read(connection, _PRICES, (price_ids,))
+
+
+def grants(connection: Connection, tenant_id: str, grant_ids: list[str]) -> Rows:
+    """Grants of a tenant's customers."""
+    return _read(connection, _GRANTS, (tenant_id, grant_ids))
+
+
 def payment(connection: Connection, payment_id: UUID) -> dict[str, Any] | None:
     """The row of a payment, or None."""
     found = _read(connection, "SELECT * FROM payments WHERE payment_id = %s", (payment_id,))
@@ -65,6 +133,6 @@ def period(connection: Connection, tenant_id: str, customer_id: str, starts_at: 
     return _read(connection, _USAGE, (tenant_id, customer_id, starts_at))
 
 
-def _read(connection: Connection, statement: str, values: tuple[object, ...]) -> Rows:
+def _read(connection: Connection, statement: str, values: tuple[object, ...] | dict[str, object]) -> Rows:
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(sql.SQL(cast("Any", statement)), values).fetchall()

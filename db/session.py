@@ -64,8 +64,17 @@ _retrying = Retrying(
 
 @lru_cache(maxsize=1)
 def engine() -> Engine:
-    """This process's connections: one, and a second for a look beside it."""
-    return make_engine(settings().required("database_url"))
+    """This process's connections: as many as it was allowed, and one more for a look beside them."""
+    return make_engine(settings().required("database_url"), connections=_allowed["connections"])
+
+
+_allowed = {"connections": 1}
+
+
+def allow(connections: int) -> None:
+    """Let this process keep so many connections: one, unless it works in several threads."""
+    _allowed["connections"] = connections
+    close()
 
 
 @lru_cache(maxsize=1)
@@ -77,14 +86,14 @@ def audit_engine() -> Engine:
     return make_engine(chosen.audit_database_url.get_secret_value(), writes=False)
 
 
-def make_engine(url: str, *, limits: bool = True, writes: bool = True) -> Engine:
+def make_engine(url: str, *, limits: bool = True, writes: bool = True, connections: int = 1) -> Engine:
     """An engine for a `postgresql://` URL, with the time limits of the usage path unless told otherwise."""
     chosen = LIMITS if limits else {"timezone": "UTC"}
     options = " ".join(f"-c {name}={value}" for name, value in chosen.items())
     return create_engine(
         url.replace("postgresql://", "postgresql+psycopg://", 1),
         poolclass=QueuePool,
-        pool_size=1,
+        pool_size=connections,
         max_overflow=1,
         connect_args={
             "options": options,

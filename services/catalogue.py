@@ -45,14 +45,16 @@ def quota_book(connection: Connection, revision: int) -> QuotaBook:
 def plans(connection: Connection, keys: Iterable[PlanKey]) -> dict[PlanKey, Plan]:
     """The plans of these (tenant, plan, version)."""
     wanted = set(keys)
-    missing = wanted - _plans.keys()
+    # Threads share what is kept: another may clear it between two looks.
+    found = {key: plan for key in wanted if (plan := _plans.get(key)) is not None}
+    missing = wanted - found.keys()
     if missing:
+        for plan in customer_rows.load_plans(connection, sorted(missing)):
+            found[plan.tenant_id, plan.plan_id, plan.version] = plan
         if len(_plans) + len(missing) > PLANS_KEPT_MAX:
             _plans.clear()
-            missing = wanted
-        for plan in customer_rows.load_plans(connection, sorted(missing)):
-            _plans[plan.tenant_id, plan.plan_id, plan.version] = plan
-    return {key: _plans[key] for key in wanted}
+        _plans.update(found)
+    return {key: found[key] for key in wanted}
 
 
 def installation(connection: Connection) -> UUID:

@@ -1,29 +1,64 @@
-"""Why a payment is where it is: everything that is written down about it."""
+"""Why an event cost what it did, and why a payment is where it is: everything that is written down about it."""
 
 from typing import Any
 from uuid import UUID
 
-from billing.errors import PaymentNotFound
+from billing.errors import EventNotFound, PaymentNotFound
+from billing.grants import DEBT
 from db import explain as rows
 from db import payments as payment_rows
+from db import recorded as recorded_rows
 from db.session import Connection, in_transaction
 from payments.classify import told_to_customer
 
 
-def explain_payment(named: str) -> dict[str, Any]:
-    """All about a payment, by its id or its PaymentIntent's (`pi_…`).
+def explain_event(tenant_id: str, key: str) -> dict[str, Any]:
+    """All about a usage event: its lines, the prices they were rated by, the entries and the grants that paid, what was
+    corrected since, the period, and the payments of tiers that it began. Raises `EventNotFound`.
+    """
+
+    def work(connection: Connection) -> dict[str, Any]:
+        event = rows.event(connection, tenant_id, key)
+        if event is None:
+            raise EventNotFound(tenant_id=tenant_id, key=key)
+        price_ids = {line["price_id"] for line in event["items"] or [] if line.get("price_id") is not None}
+        about = rows.of_event(connection, tenant_id, key)
+        period_of = (tenant_id, event["customer_id"], event["period_start"])
+        is_counted = event["period_start"] is not None
+        return {
+            "event": event,
+            "prices": rows.prices(connection, sorted(price_ids)),
+            **about,
+            "grants": rows.grants(connection, tenant_id, sorted(_grants_in(about["entries"]))),
+            "period": next(iter(rows.period(connection, *period_of)), None) if is_counted else None,
+            "payments": [one._asdict() for one in recorded_rows.caused(connection, *period_of, key)]
+            if is_counted
+            else [],
+        }
+
+    return in_transaction(work)
+
+
+def _grants_in(entries: list[dict[str, Any]]) -> set[str]:
+    """Which grants these entries moved."""
+    whole = {str(entry["grant_id"]) for entry in entries if entry["grant_id"] is not None}
+    return whole | {name for entry in entries for name in entry["parts"] or {} if name != DEBT}
+
+
+def explain_payment(named: str, tenant_id: str | None = None) -> dict[str, Any]:
+    """All about a payment, by its id or its PaymentIntent's (`pi_…`); of this tenant alone, if told.
 
     The payment, what the customer may be told of a decline, the customer with what holds them back, the period and
     the event that made it fall due, each attempt with key and answer, each move with its reason, webhooks, refunds,
     disputes, ledger entries. Raises `PaymentNotFound`.
     """
-    return in_transaction(lambda connection: _explained(connection, named))
+    return in_transaction(lambda connection: _explained(connection, named, tenant_id))
 
 
-def _explained(connection: Connection, named: str) -> dict[str, Any]:
+def _explained(connection: Connection, named: str, only: str | None) -> dict[str, Any]:
     payment_id = _payment_id(connection, named)
     payment = rows.payment(connection, payment_id) if payment_id else None
-    if payment is None or payment_id is None:
+    if payment is None or payment_id is None or only not in {None, payment["tenant_id"]}:
         raise PaymentNotFound(payment=named)
     tenant_id, customer_id = payment["tenant_id"], payment["customer_id"]
     declined = payment["last_decline_code"]

@@ -11,6 +11,8 @@ from db import customers as customer_rows
 from db import prices as rows
 from db.prices import NewPrice
 from db.session import Connection, in_transaction
+from services.cursors import after, cursor
+from services.history import PAGE, PAGE_MAX, Page
 
 log = logger(__name__)
 
@@ -45,6 +47,29 @@ def load_prices(prices: Sequence[NewPrice], now: datetime, *, is_correction: boo
 def listed(scope: str | None = None, provider: str | None = None) -> list[Price]:
     """The prices of a scope and a provider, or all, in the order of products."""
     return in_transaction(lambda connection: rows.listed(connection, scope, provider))
+
+
+def page(
+    tenant_id: str, provider: str | None = None, *, limit: int = PAGE, at: str | None = None
+) -> Page[tuple[Price, bool]]:
+    """A page of the prices that a tenant is rated by, its own and everybody's, in the order in which they were added.
+
+    Each with whether it is the tenant's own. Raises `TenantNotFound`, `CursorMalformed`, `Rejected` (no such page).
+    """
+    if not 1 <= limit <= PAGE_MAX:
+        raise Rejected(f"a page has 1 to {PAGE_MAX} rows, not {limit}")
+    question = ("prices", tenant_id, provider)
+    place = after(at, question, (int,))[0] if at is not None else 0
+
+    def work(connection: Connection) -> list[Price]:
+        if not customer_rows.existing_tenants(connection, [tenant_id]):
+            raise TenantNotFound(tenant_id=tenant_id)
+        return [one for scope in (tenant_id, EVERYBODY) for one in rows.listed(connection, scope, provider)]
+
+    # Prices are only added, and never removed: by their id a page ends where the next begins.
+    found = sorted((one for one in in_transaction(work) if one.price_id > place), key=lambda one: one.price_id)
+    more = cursor(question, (found[limit - 1].price_id,)) if len(found) > limit else None
+    return Page(tuple((one, one.scope == tenant_id) for one in found[:limit]), more)
 
 
 def _refuse_contradictions(prices: Sequence[NewPrice]) -> None:

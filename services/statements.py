@@ -12,11 +12,12 @@ from decimal import Decimal
 from itertools import count
 from typing import Any
 
-from billing.errors import NotFound, Stopping, Unavailable
+from billing.errors import CustomerNotFound, NotFound, Stopping, Unavailable
 from billing.money import ZERO
 from billing.payments import AlertKind, PaymentKind
 from billing.statements import AccountKind, Balance, Line, LineKind, Statement
 from config.logging import logger
+from db import customers as customer_rows
 from db import months as month_rows
 from db import statements as rows
 from db.session import Connection, in_transaction
@@ -95,6 +96,25 @@ def find(tenant_id: str, number: int) -> Statement:
 def of_customer(tenant_id: str, customer_id: str) -> list[Statement]:
     """The statements of a customer, in order."""
     return in_transaction(lambda connection: rows.of_customer(connection, tenant_id, customer_id))
+
+
+def of_known_customer(tenant_id: str, customer_id: str) -> list[Statement]:
+    """The same, for a customer that must be there. Raises `CustomerNotFound`."""
+
+    def work(connection: Connection) -> list[Statement]:
+        if customer_rows.find_customer(connection, tenant_id, customer_id) is None:
+            raise CustomerNotFound(tenant_id=tenant_id, customer_id=customer_id)
+        return rows.of_customer(connection, tenant_id, customer_id)
+
+    return in_transaction(work)
+
+
+def find_of_customer(tenant_id: str, customer_id: str, number: int) -> Statement:
+    """A statement of this customer. Raises `StatementNotFound`, for another's as for none."""
+    found = in_transaction(lambda connection: rows.find(connection, tenant_id, number))
+    if found is None or found.customer_id != customer_id:
+        raise StatementNotFound(tenant_id=tenant_id, customer_id=customer_id, number=number)
+    return found
 
 
 def _summed(connection: Connection, key: PeriodKey, now: datetime) -> Statement:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
-from billing.errors import BrokenInvariant, NotFound, Rejected
+from billing.errors import BrokenInvariant, EventNotFound, Rejected
 from billing.money import ZERO, written
 from billing.prices import Price, cost_of
 from billing.rerating import PastEvent, PriceKey, Prices, shared
@@ -32,12 +32,6 @@ from services.unowed import NOTHING_UNOWED, Unowed
 log = logger(__name__)
 
 REASON_CHARACTERS_MAX = 500
-
-
-class EventNotFound(NotFound):
-    """There is no such usage event."""
-
-    code = "unknown_event"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,25 @@ def test_health_says_that_the_process_answers(api: str) -> None:
 
 
 def test_an_unknown_path_is_an_error_in_the_one_shape(api: str) -> None:
-    assert look(f"{api}/nowhere") == (404, {"error": {"code": "not_found", "message": "Not Found"}})
+    status, problem = look(f"{api}/nowhere")
+
+    assert (status, problem) == (
+        404,
+        {
+            "type": "urn:centavo:problem:not_found",
+            "title": "Not Found",
+            "status": 404,
+            "detail": "Not Found",
+            "code": "not_found",
+        },
+    )
 
 
 def test_a_wrong_method_is_an_error_in_the_one_shape(api: str) -> None:
-    assert look(f"{api}/webhooks/stripe") == (
-        405,
-        {"error": {"code": "method_not_allowed", "message": "Method Not Allowed"}},
-    )
+    status, problem = look(f"{api}/webhooks/stripe")
+
+    assert isinstance(problem, dict)
+    assert (status, problem["code"]) == (405, "method_not_allowed")
 
 
 def test_there_are_no_pages_that_load_scripts_from_elsewhere(api: str) -> None:

@@ -32,11 +32,11 @@ def kept() -> list[tuple[object, ...]]:
 def refusal(url: str, body: bytes, header: str | None) -> tuple[int, str]:
     """Status and code of an answer that is an error, in the one shape that errors have."""
     answer = post(url, body, header)
-    error = answer.json()["error"]
-    assert set(answer.json()) == {"error"}
-    assert set(error) == {"code", "message"}
-    assert error["message"]
-    return answer.status_code, error["code"]
+    problem = answer.json()
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert {"type", "title", "status", "detail", "code"} <= set(problem)
+    assert problem["detail"]
+    return answer.status_code, problem["code"]
 
 
 def test_an_event_is_kept_as_it_came_and_handed_to_a_worker(api: str) -> None:

@@ -16,6 +16,7 @@ from tests.db.valid_rows import (
     DELIVERY,
     GRANT,
     JANUARY,
+    KEY,
     NOVEMBER,
     NOW,
     OCTOBER,
@@ -369,6 +370,22 @@ BROKEN: list[Case] = [
     ("limit_warnings_tenants_fkey", "limit_warnings", {"tenant_id": "nobody"}),
     ("limit_warnings_kind_check", "limit_warnings", {"kind": "mood"}),
     ("limit_warnings_percent_check", "limit_warnings", {"percent": 90}),
+    ("api_keys_pkey", "api_keys", {"key_id": KEY}),
+    ("api_keys_tenants_fkey", "api_keys", {"tenant_id": "nobody"}),
+    ("api_keys_name_check", "api_keys", {"name": ""}),
+    ("api_keys_name_check", "api_keys", {"name": "n" * 129}),
+    ("api_keys_secret_hash_check", "api_keys", {"secret_hash": b"1" * 31}),
+    ("api_keys_capabilities_check", "api_keys", {"capabilities": []}),
+    ("api_keys_capabilities_check", "api_keys", {"capabilities": ["billing.view", "billing.all"]}),
+    ("idempotent_requests_pkey", "idempotent_requests", {"idempotency_key": "grant-1"}),
+    ("idempotent_requests_tenants_fkey", "idempotent_requests", {"tenant_id": "nobody"}),
+    ("idempotent_requests_body_hash_check", "idempotent_requests", {"body_hash": b"1"}),
+    ("idempotent_requests_answered_check", "idempotent_requests", {"answer": None}),
+    ("idempotent_requests_answered_check", "idempotent_requests", {"answered_at": None}),
+    ("idempotent_requests_status_check", "idempotent_requests", {"status": 409}),
+    ("admin_acts_pkey", "admin_acts", {"act_id": 1}),
+    ("admin_acts_tenants_fkey", "admin_acts", {"tenant_id": "nobody"}),
+    ("admin_acts_through_check", "admin_acts", {"through": "window"}),
 ]
 
 #: A plan belongs to its tenant, so this can't be broken alone.
@@ -547,6 +564,8 @@ FINAL = {
     "tenants": ["UPDATE {} SET tenant_id = 'other'", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
     "customers": ["UPDATE {} SET customer_id = 'other'", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
     "wallets": ["UPDATE {} SET currency = 'EUR'", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
+    "api_keys": ["UPDATE {} SET capabilities = capabilities", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
+    "admin_acts": ["UPDATE {} SET subject = 'other'", "DELETE FROM {}", "TRUNCATE {} CASCADE"],
 }
 
 

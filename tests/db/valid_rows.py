@@ -19,6 +19,7 @@ PAYMENT, OTHER_PAYMENT = UUID(int=1), UUID(int=2)
 REFUND, OTHER_REFUND = UUID(int=3), UUID(int=4)
 GRANT, OTHER_GRANT = UUID(int=5), UUID(int=6)
 DELIVERY, OTHER_DELIVERY = UUID(int=7), UUID(int=8)
+KEY, OTHER_KEY = UUID(int=9), UUID(int=10)
 WALLET, OTHER_WALLET = 1, 2
 
 Row = dict[str, Any]
@@ -390,6 +391,34 @@ STANDING: dict[str, Row] = {
         "percent": 80,
         "said_at": NOW,
     },
+    "api_keys": {
+        "tenant_id": "acme",
+        "key_id": KEY,
+        "name": "web server",
+        "secret_hash": b"1" * 32,
+        "capabilities": ["billing.view"],
+        "created_at": NOW,
+        "created_by": "root",
+    },
+    "idempotent_requests": {
+        "tenant_id": "acme",
+        "idempotency_key": "grant-1",
+        "operation": "POST /v1/customers/ana/grants",
+        "body_hash": b"1" * 32,
+        "made_at": NOW,
+        "answered_at": NOW,
+        "status": 201,
+        "answer": "{}",
+    },
+    "admin_acts": {
+        "tenant_id": "acme",
+        "act_id": 1,
+        "at": NOW,
+        "subject": "root",
+        "through": "token",
+        "action": "credits.grant",
+        "target": "ana",
+    },
     "audit_differences": {
         "tenant_id": "acme",
         "check_name": "a check",
@@ -457,6 +486,9 @@ ANOTHER: dict[str, Row] = {
     "quotas": {"quota_id": 2, "name": "other tokens"},
     "quota_counts": {"subject": "bob"},
     "limit_warnings": {"percent": 100},
+    "api_keys": {"key_id": OTHER_KEY},
+    "idempotent_requests": {"idempotency_key": "grant-2"},
+    "admin_acts": {"act_id": 2, "action": "top_up.request"},
     "audit_differences": {"subject": "bob USD"},
 }
 

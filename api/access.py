@@ -1,0 +1,153 @@
+"""Who asks, and whether they may: what every route of `/v1` depends on."""
+
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Annotated, NamedTuple
+
+from fastapi import Depends, Path, Request, Security
+from fastapi.concurrency import run_in_threadpool
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from api import tokens
+from billing.access import Capability, MembersSee, Principal, require, require_sight
+from billing.errors import TooManyRequests, Unauthenticated
+from centavo.events import Identifier
+from config import clock
+from config.settings import settings
+from services.access import PREFIX, hash_of, principal_of
+
+#: A revoked key is taken for so long at most by a process that has just seen it.
+KEPT_SECONDS = 5.0
+KEPT_MAX = 10_000
+
+KEY_CHARACTERS_MAX = 256
+
+#: Callers that are counted. Of more, those who have asked for nothing for a while are forgotten.
+CALLERS_MAX = 10_000
+#: How many seconds' worth of requests may come at once.
+BURST_SECONDS = 2
+
+_bearer = HTTPBearer(
+    scheme_name="bearer",
+    bearerFormat="JWT, or an API key",
+    description="A token that one of the issuer's keys has signed, with `tenant_id`, `sub`, `exp` and `capabilities`; "
+    f"or an API key, which begins with `{PREFIX}`.",
+    auto_error=False,
+)
+
+
+class _Kept(NamedTuple):
+    principal: Principal
+    expires_at: datetime | None
+    until: float
+
+
+class KeysSeen:
+    """Keys that were found a moment ago. Those that were not, are never kept: a new key holds at once."""
+
+    def __init__(self, tick: Callable[[], float] = time.monotonic) -> None:
+        self._tick = tick
+        self._kept: dict[bytes, _Kept] = {}
+
+    async def principal(self, secret: str) -> Principal:
+        """Whose key this is. Raises `Unauthenticated`."""
+        if len(secret) > KEY_CHARACTERS_MAX:
+            raise Unauthenticated("this is no API key")
+        digest, now = hash_of(secret), clock.now()
+        kept = self._kept.get(digest)
+        if kept is not None and self._tick() < kept.until and (kept.expires_at is None or now < kept.expires_at):
+            return kept.principal
+        self._kept.pop(digest, None)
+        found = await run_in_threadpool(principal_of, secret, now)
+        if found is None:
+            raise Unauthenticated("this API key is unknown, revoked or over")
+        if len(self._kept) >= KEPT_MAX:
+            self._kept.clear()
+        self._kept[digest] = _Kept(*found, self._tick() + KEPT_SECONDS)
+        return found[0]
+
+
+class Limits:
+    """A bucket of tokens for each caller, in this process: it fills at a pace, and a request takes one."""
+
+    def __init__(self, per_second: int, tick: Callable[[], float] = time.monotonic) -> None:
+        self._per_second = per_second
+        self._tick = tick
+        self._buckets: dict[tuple[str, str], tuple[float, float]] = {}
+
+    def take(self, caller: tuple[str, str]) -> None:
+        """Let a request through, or raise `TooManyRequests` with the seconds after which one may come."""
+        if not self._per_second:
+            return
+        now, most = self._tick(), float(self._per_second * BURST_SECONDS)
+        held, since = self._buckets.get(caller, (most, now))
+        held = min(most, held + (now - since) * self._per_second)
+        if held < 1:
+            self._buckets[caller] = (held, now)
+            raise TooManyRequests(f"at most {self._per_second} requests a second", retry_after_seconds=1)
+        if len(self._buckets) >= CALLERS_MAX:
+            self._forget(now)
+        self._buckets[caller] = (held - 1, now)
+
+    def _forget(self, now: float) -> None:
+        """Whose bucket is full again is as one who never came."""
+        self._buckets = {one: kept for one, kept in self._buckets.items() if now - kept[1] < BURST_SECONDS}
+
+
+async def authenticated(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+) -> Principal:
+    """Whoever asks. Raises `Unauthenticated`, `TooManyRequests`."""
+    if credentials is None:
+        raise Unauthenticated
+    said = credentials.credentials
+    if said.startswith(PREFIX):
+        seen: KeysSeen = request.app.state.keys_seen
+        principal = await seen.principal(said)
+    else:
+        principal = tokens.principal_of(said)
+    limits: Limits = request.app.state.limits
+    limits.take((principal.tenant_id, principal.subject))
+    return principal
+
+
+Caller = Annotated[Principal, Depends(authenticated)]
+
+
+def needs(capability: Capability) -> Callable[[Principal], Awaitable[Principal]]:
+    """A dependency: whoever asks, if they have the capability. Raises `Forbidden`."""
+
+    async def with_capability(caller: Caller) -> Principal:
+        require(caller, capability)
+        return caller
+
+    return with_capability
+
+
+Viewer = Annotated[Principal, Depends(needs(Capability.VIEW))]
+Writer = Annotated[Principal, Depends(needs(Capability.WRITE))]
+Admin = Annotated[Principal, Depends(needs(Capability.ADMIN))]
+
+CustomerId = Annotated[Identifier, Path(description="The customer, as the application calls them.", examples=["ana"])]
+
+
+async def seen_customer(caller: Caller, customer_id: CustomerId) -> tuple[str, str]:
+    """The (tenant, customer) that the path names, if the caller may see them. Raises `Forbidden`."""
+    require_sight(caller, customer_id, MembersSee(settings().api_members_see))
+    return caller.tenant_id, customer_id
+
+
+Seen = Annotated[tuple[str, str], Depends(seen_customer)]
+
+
+def in_sight(caller: Principal, customer_id: str | None) -> str | None:
+    """The customer that was asked for; a member who sees no other, and names none, asks for the own.
+
+    Raises `Forbidden`.
+    """
+    members_see = MembersSee(settings().api_members_see)
+    if customer_id is None and not caller.capabilities and members_see is MembersSee.OWN:
+        customer_id = caller.customer_id
+    require_sight(caller, customer_id, members_see)
+    return customer_id

@@ -1,0 +1,187 @@
+"""Usage that is recorded while the caller waits; what it cost and why; and its void."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Path, Request, Response
+from pydantic import Field
+
+from api.access import Admin, Writer
+from api.fields import Answer, Asking, Number
+from api.idempotency import IdempotencyKey, answered_once
+from api.routes import Responses, problems, router
+from api.v1.history import EventStatus
+from billing.payments import PaymentState
+from centavo import Item, UsageEvent
+from centavo.events import ITEMS_MAX, Identifier, Key, Metadata, Moment, Name, Text
+from config import clock
+from services import voiding_usage
+from services.recording import Recorded, record_one
+from services.requests import Act
+
+routes = router("usage")
+
+EventKey = Annotated[Key, Path(description="The key of a usage event.", examples=["charge_call_abc123"])]
+
+
+class UsageQuestion(Asking):
+    """What was used, by whom and when. Its tenant is the caller's."""
+
+    customer_id: Identifier
+    items: Annotated[tuple[Item, ...], Field(min_length=1, max_length=ITEMS_MAX)]
+    key: Key | None = Field(default=None, description="It is charged once for its key; left out, the Idempotency-Key.")
+    occurred_at: Moment | None = Field(default=None, description="Left out: when it was asked for first.")
+    user_id: Identifier | None = None
+    organization_id: Identifier | None = None
+    client_id: Identifier | None = None
+    session_id: Identifier | None = None
+    message_id: Identifier | None = None
+    feature: Identifier | None = None
+    service_type: Name | None = None
+    operation: Identifier | None = None
+    reference: Text | None = None
+    reason: Text | None = None
+    metadata: Metadata = None
+    require_cover: bool = Field(default=False, description="Refuse with 402 what would end in debt.")
+
+    model_config = Asking.model_config | {
+        "json_schema_extra": {
+            "examples": [
+                {
+                    "customer_id": "ana",
+                    "feature": "voice-agent",
+                    "items": [
+                        {
+                            "category": "llm_prompt",
+                            "provider": "openai",
+                            "model": "gpt-4",
+                            "unit": "token",
+                            "quantity": "350",
+                        }
+                    ],
+                }
+            ]
+        }
+    }
+
+    def event(self, tenant_id: str, idempotency_key: str, first_at: datetime) -> UsageEvent:
+        """The event that this says, the same each time it is said."""
+        said = {name: getattr(self, name) for name in type(self).model_fields if name != "require_cover"}
+        said["key"] = self.key or idempotency_key
+        said["occurred_at"] = self.occurred_at or first_at
+        return UsageEvent(tenant_id=tenant_id, **said)
+
+
+class DuePayment(Answer):
+    """A payment of a tier that this event began."""
+
+    payment_id: UUID
+    kind: str
+    tier: int
+    amount_minor: int
+    currency: str
+    state: PaymentState
+    due_at: datetime | None
+
+
+class UsageAnswer(Answer):
+    """An event as it was recorded: charged, or parked with a reason. Not new when its key was known already."""
+
+    key: str
+    customer_id: str
+    status: EventStatus
+    is_new: bool
+    occurred_at: datetime
+    recorded_at: datetime
+    period_start: datetime | None
+    is_late: bool
+    tokens: int
+    cost: Number
+    currency: str | None
+    park_reason: str | None
+    park_detail: str | None
+    due: list[DuePayment] = Field(description="Payments of tiers that this event began.")
+
+    @classmethod
+    def of(cls, found: Recorded) -> "UsageAnswer":
+        plain = {name: getattr(found, name) for name in cls.model_fields if name != "due"}
+        return cls(**plain, due=[DuePayment.model_validate(one) for one in found.due])
+
+
+class VoidQuestion(Asking):
+    """Why an event is void."""
+
+    reason: Text
+
+    model_config = Asking.model_config | {"json_schema_extra": {"examples": [{"reason": "sent by mistake"}]}}
+
+
+class TiersOut(Answer):
+    """Payments of tiers that are owed no longer: not collected, given back, and kept."""
+
+    voided: int
+    refunded: int
+    kept: int
+
+
+class VoidAnswer(Answer):
+    """What the void of an event took back."""
+
+    key: str
+    customer_id: str
+    tokens: int
+    cost: Number
+    currency: str | None
+    voided_at: datetime
+    reason: str
+    tiers: TiersOut
+
+
+_RECORDED: Responses = {
+    200: {"description": "The event was recorded before.", "model": UsageAnswer},
+    202: {"description": "It is recorded and parked: charged once its reason is gone.", "model": UsageAnswer},
+}
+
+
+@routes.post(
+    "/usage",
+    operation_id="record_usage",
+    summary="Record usage and charge it",
+    status_code=201,
+    response_model=UsageAnswer,
+    responses=problems(402, 404, 409, has_body=True, but=_RECORDED),
+)
+def record_usage(
+    request: Request, caller: Writer, question: UsageQuestion, idempotency_key: IdempotencyKey
+) -> Response:
+    """By the way that workers record envelopes: exactly once per event key, into debt if need be."""
+
+    def work(first_at: datetime) -> tuple[int, UsageAnswer]:
+        event = question.event(caller.tenant_id, idempotency_key, first_at)
+        found = record_one(event, clock.now(), require_cover=question.require_cover)
+        status = 202 if found.status == EventStatus.PARKED else 201 if found.is_new else 200
+        return status, UsageAnswer.of(found)
+
+    return answered_once(request, caller, idempotency_key, question, work)
+
+
+@routes.post(
+    "/usage/{key:path}/void",
+    operation_id="void_usage",
+    summary="Void an event",
+    response_model=VoidAnswer,
+    responses=problems(404, 409, has_body=True),
+)
+def void_usage(
+    request: Request, caller: Admin, key: EventKey, question: VoidQuestion, idempotency_key: IdempotencyKey
+) -> Response:
+    """As if it had never been: its wallet gets back what it took, into the same grants; tiers are owed no longer."""
+
+    def work(_first_at: datetime) -> tuple[int, VoidAnswer]:
+        voided = voiding_usage.void(caller.tenant_id, key, question.reason, clock.now())
+        plain = {name: getattr(voided, name) for name in VoidAnswer.model_fields if name != "tiers"}
+        return 200, VoidAnswer(**plain, tiers=TiersOut.model_validate(voided.tiers))
+
+    act = Act("usage.void", key, {"reason": question.reason})
+    return answered_once(request, caller, idempotency_key, question, work, act=act)
