@@ -42,6 +42,7 @@ class UsageQuestion(Asking):
     operation: Identifier | None = None
     reference: Text | None = None
     reason: Text | None = None
+    hold_id: Identifier | None = Field(default=None, description="What it costs, this hold gives back first.")
     metadata: Metadata = None
     require_cover: bool = Field(default=False, description="Refuse with 402 what would end in debt.")
 

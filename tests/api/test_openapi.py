@@ -80,6 +80,8 @@ def test_what_moves_value_wants_a_key(document: dict[str, Any]) -> None:
         "/v1/usage/{key}/void",
         "/v1/customers/{customer_id}/grants",
         "/v1/customers/{customer_id}/top-ups",
+        "/v1/customers/{customer_id}/holds",
+        "/v1/holds/{hold_id}/release",
     }
 
 
