@@ -94,6 +94,28 @@ def test_many_at_once_under_one_key_are_one(root: Asker) -> None:
     assert wallet("ana") == 15
 
 
+def test_many_at_once_are_each_charged_once(root: Asker) -> None:
+    """Threads share connections, prices and what is kept of customers; questions come in between; each comes twice."""
+    a_customer("bob", credit="10")
+    asked = [(customer, number) for number in range(30) for customer in ("ana", "bob")] * 2
+
+    def ask(one_: tuple[str, int]) -> tuple[int, int]:
+        customer, number = one_
+        recorded = root.post("/v1/usage", USAGE | {"customer_id": customer}, f"{customer}-{number}")
+        afforded = root.post(f"/v1/customers/{customer}/affordability", {"cost": "1", "currency": "USD"})
+        return recorded.status, afforded.status
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(ask, asked))
+
+    # Two of the same at once: either may be the one that finds the event recorded.
+    assert {recorded for recorded, _ in answers} <= {200, 201}
+    assert {afforded for _, afforded in answers} == {200}
+    assert (wallet("ana"), wallet("bob")) == (Decimal("9.82"), Decimal("9.82"))
+    assert one("SELECT count(*) FROM usage_events WHERE status = 'charged'") == (60,)
+    assert parked_reasons() == {}
+
+
 def test_whoever_died_before_the_answer_finds_it_done(root: Asker) -> None:
     """The key was bound and the credits given, but nobody was told: asked again, nothing is given twice."""
     root.post(GRANTS, GRANT, "k1")
