@@ -17,7 +17,8 @@ QUOTA_CHECKS: dict[str, str] = {
             SELECT q.tenant_id, q.quota_id, {SUBJECT} AS subject, {WINDOW} AS window_start,
                 sum({AMOUNT})::numeric AS used
             FROM usage_events u
-            JOIN quotas q ON q.tenant_id = u.tenant_id AND q.quota_id = ANY (u.quota_ids)
+            CROSS JOIN LATERAL unnest(u.quota_ids) AS counted(quota_id)
+            JOIN quotas q ON q.tenant_id = u.tenant_id AND q.quota_id = counted.quota_id
             WHERE u.quota_ids IS NOT NULL AND u.status = 'charged' AND u.archive_id IS NULL
             GROUP BY 1, 2, 3, 4
         ) u ON u.tenant_id = c.tenant_id AND u.quota_id = c.quota_id AND u.subject = c.subject
@@ -27,20 +28,23 @@ QUOTA_CHECKS: dict[str, str] = {
                 AND p.archive_id IS NOT NULL AND p.ends_at > coalesce(c.window_start, u.window_start) - 1
         )
     """,  # noqa: S608 - words of ours, no input
-    # A transaction that began before its quota may have ended a little after.
+    # A transaction that began before its quota may have ended a little after. Who may have a quota of their own is put
+    # in rows, to be found by equality: a tenant may have one for each customer.
     "an event counts in each quota that is for it": """
         SELECT u.tenant_id, u.key, 'quota ' || q.quota_id, coalesce(u.quota_ids::text, 'none')
-        FROM quotas q
-        JOIN usage_events u ON u.tenant_id = q.tenant_id AND u.recorded_at > q.created_at + interval '60 s'
-            AND u.charged_at > q.created_at + interval '60 s'
+        FROM usage_events u
+        CROSS JOIN LATERAL (VALUES ('tenant', ''), ('customer', ''), ('customer', u.customer_id),
+            ('user', u.user_id), ('user', CASE WHEN u.user_id IS NOT NULL THEN '' END),
+            ('organization', u.organization_id), ('organization', CASE WHEN u.organization_id IS NOT NULL THEN '' END)
+        ) AS used(scope, subject)
+        JOIN quotas q ON q.tenant_id = u.tenant_id AND q.scope = used.scope AND q.subject = used.subject
+        WHERE u.status = 'charged' AND u.archive_id IS NULL
+            AND EXISTS (SELECT FROM quotas o WHERE o.tenant_id = u.tenant_id)
+            AND least(u.recorded_at, u.charged_at) > q.created_at + interval '60 s'
             AND (q.ended_at IS NULL OR u.charged_at < q.ended_at)
-        WHERE u.status = 'charged' AND u.archive_id IS NULL AND NOT coalesce(q.quota_id = ANY (u.quota_ids), false)
-            AND CASE q.scope WHEN 'customer' THEN q.subject IN ('', u.customer_id)
-                WHEN 'user' THEN u.user_id IS NOT NULL AND q.subject IN ('', u.user_id)
-                WHEN 'organization' THEN u.organization_id IS NOT NULL AND q.subject IN ('', u.organization_id)
-                ELSE true END
             AND (q.service_type IS NULL OR q.service_type = u.service_type)
             AND (q.feature IS NULL OR q.feature = u.feature)
             AND (q.measure <> 'cost' OR q.currency = u.currency)
+            AND NOT coalesce(q.quota_id = ANY (u.quota_ids), false)
     """,
 }
