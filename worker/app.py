@@ -47,6 +47,7 @@ def configuration(chosen: Settings) -> dict[str, Any]:
             "tasks.webhooks",
             "tasks.months",
             "tasks.audits",
+            "tasks.inbox",
         ),
         "beat_schedule": schedule(chosen),
         "beat_scheduler": "celery.beat:Scheduler",
