@@ -34,7 +34,7 @@ def drain(now: datetime) -> int:
         return 0
 
     try:
-        record_redelivered(Delivery(pack([row.event for row in taken], STAMP).json), now)
+        record_redelivered(Delivery(packed(taken)), now)
     except EnvelopeBusy:
         return 0  # another is at the same rows
     faults.reached("inbox.recorded")
@@ -42,6 +42,11 @@ def drain(now: datetime) -> int:
     in_transaction(lambda connection: rows.remove(connection, taken))
     log.info("inbox drained", events=len(taken))
     return len(taken)
+
+
+def packed(written: Sequence[Written]) -> bytes:
+    """The envelope that these rows are recorded as."""
+    return pack([row.event for row in written], STAMP).json
 
 
 def _one_envelope(found: Sequence[Written]) -> Iterator[Written]:
