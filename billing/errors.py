@@ -9,7 +9,7 @@ The class name is the fact, the docstring the message, the fields identify the r
     │   ├── NotFound        TenantNotFound, CustomerNotFound, PlanNotFound, PriceNotFound, WalletNotFound,
     │   │                   ParkedNotFound
     │   ├── Conflict        AlreadyExists, IdempotencyConflict
-    │   └── CatalogueMalformed, AuditRefused, UsageArchived
+    │   └── CatalogueMalformed, AuditRefused, UsageArchived, OutOfScope
     ├── Unavailable         the world is away: wait and try again
     │   └── DatabaseUnavailable, BrokerUnavailable, EnvelopeBusy, CollectingUnavailable
     ├── Stopping            the process was asked to stop while it waited
@@ -146,6 +146,12 @@ class UsageArchived(Rejected):
     """This usage is archived, and is not corrected any more."""
 
     code = "usage_archived"
+
+
+class OutOfScope(Rejected):
+    """These rows are not those of the tenant or customer that this runs for."""
+
+    code = "out_of_scope"
 
 
 class Unavailable(CentavoError):

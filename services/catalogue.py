@@ -10,23 +10,31 @@ from billing.plans import Plan
 from billing.prices import PriceBook
 from db import customers as customer_rows
 from db import prices as price_rows
+from db import scope
 from db.session import Connection
 
 PlanKey = tuple[str, str, int]
 """tenant, plan, version"""
 
 _plans: dict[PlanKey, Plan] = {}
-_books: dict[str, PriceBook] = {}
+_books: dict[str | None, PriceBook] = {}
 _installations: dict[str, UUID] = {}
 PLANS_KEPT_MAX = 10_000
+BOOKS_KEPT_MAX = 256
 
 
 def price_book(connection: Connection, revision: int) -> PriceBook:
-    """The price book, not older than the revision that this transaction has read."""
-    kept = _books.get("current")
+    """The price book, not older than the revision that this transaction has read.
+
+    What runs for a tenant is shown no other tenant's prices, so its book is its own; the worker has one for all.
+    """
+    whose = scope.tenant()
+    kept = _books.get(whose)
     if kept is None or kept.revision != revision:
+        if len(_books) >= BOOKS_KEPT_MAX:
+            _books.clear()
         kept = PriceBook.of(revision, price_rows.load_all(connection))
-        _books["current"] = kept
+        _books[whose] = kept
     return kept
 
 

@@ -1,5 +1,6 @@
 """The SQL face: a document's own queries run as they stand there, and say what the services say."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from billing.plans import Plan
 from billing.tiers import tiers_owed
 from config.settings import settings
 from db.audit_role import AUDIT_ROLE
+from db.scope import API_ROLE
 from sandbox.postgres import PostgresServer
 from services import history, inbox, overview, subscriptions, tenants
 from services.catalogue_files import read_plans
@@ -64,7 +66,7 @@ def now() -> datetime:
 
 @pytest.fixture
 def subscriber(billing_database: str) -> str:
-    """Who pays R$ 400 for 8M tokens, and R$ 100 for each further 8M; months begin as the document's queries cut them."""
+    """Who pays R$ 400 for 8M tokens, and R$ 100 for each further 8M; months begin where the document's queries cut."""
     assert billing_database
     catalogues()
     return a_customer(USER, plan=TIERS.plan_id, currencies=("BRL",), time_zone="UTC")
@@ -272,7 +274,8 @@ def test_everything_that_is_said_is_on_the_event(subscriber: str) -> None:
     assert drained() == 1
 
     assert key == "k-1"
-    assert rows("SELECT id, user_id, client_id, tokens_used, operation_type, metadata, created_at FROM token_consumption") == [
+    statement = "SELECT id, user_id, client_id, tokens_used, operation_type, metadata, created_at FROM token_consumption"
+    assert rows(statement) == [
         ("k-1", USER, "client-9", 7, "resumo", {"conversationId": "conv-123", "agentId": None}, at)
     ]
     assert one("SELECT items->0->>'model', items->0->>'category' FROM usage_events") == ("gpt-4", "stt")
@@ -326,3 +329,29 @@ def test_whoever_reads_for_the_audit_reads_the_views_too(subscriber: str) -> Non
         connection.execute(f"SET ROLE {AUDIT_ROLE}".encode())
 
         assert connection.execute("SELECT tokens_used FROM token_consumption").fetchall() == [(3,)]
+
+
+def test_an_application_under_the_role_writes_and_reads_for_whom_it_says(
+    subscriber: str, face: psycopg.Connection[dict[str, Any]]
+) -> None:
+    """Its own tenant's customers, or one of them; usage of others is refused, and theirs is not there."""
+    a_customer("bob", plan=TIERS.plan_id, currencies=("BRL",), time_zone="UTC")
+    face.execute(f"SET ROLE {API_ROLE}".encode())
+    face.execute("SELECT set_config('centavo.tenant_id', %s, false)", (TENANT,))
+    for customer_id in (subscriber, "bob"):
+        face.execute(RECORD, (customer_id, 7, "chat"))
+    assert drained() == 2
+
+    face.execute("SELECT set_config('centavo.customer_id', 'bob', false)")
+    with pytest.raises(errors.InsufficientPrivilege, match="row-level security"):
+        face.execute(RECORD, (subscriber, 1, "chat"))
+    with pytest.raises(errors.CheckViolation):
+        face.execute(
+            "INSERT INTO usage_inbox (tenant_id, customer_id, event, written_at) VALUES (%s, 'bob', %s::jsonb, now())",
+            (TENANT, json.dumps({"tenant_id": TENANT, "customer_id": subscriber})),
+        )
+    assert face.execute("SELECT user_id, tokens_used FROM token_consumption").fetchall() == [
+        {"user_id": "bob", "tokens_used": 7}
+    ]
+    assert face.execute(OF_THE_MONTH.encode()).fetchall() == []
+    assert rows("SELECT * FROM usage_inbox") == []
