@@ -32,9 +32,10 @@ SELECT c.relname, string_agg(DISTINCT wanted, ', ')
 FROM pg_class c
 LEFT JOIN pg_policy p ON p.polrelid = c.oid AND 0 = ANY (p.polroles)
 CROSS JOIN LATERAL unnest(
-    CASE WHEN c.relkind = 'v' THEN '{SELECT}'
-        ELSE CASE p.polcmd WHEN 'r' THEN '{SELECT}' WHEN 'w' THEN '{UPDATE}' WHEN '*' THEN '{SELECT,INSERT,UPDATE,DELETE}'
-    END END::text[]
+    (CASE WHEN c.relkind = 'v' OR p.polcmd = 'r' THEN '{SELECT}'
+        WHEN p.polcmd = 'w' THEN '{UPDATE}'
+        WHEN p.polcmd = '*' THEN '{SELECT,INSERT,UPDATE,DELETE}'
+    END)::text[]
 ) AS wanted
 WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p', 'v')
     AND (c.relkind <> 'v' OR 'security_invoker=true' = ANY (c.reloptions))

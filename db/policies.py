@@ -13,7 +13,8 @@ from typing import NamedTuple
 from sqlalchemy import Connection, text
 
 #: The transaction's own settings: whose rows, and, where it is set, which customer's of them.
-TENANT = "current_setting('centavo.tenant_id', true)"
+#: What a transaction has set is empty after it, not absent: an empty name is none, least of all everybody's.
+TENANT = "nullif(current_setting('centavo.tenant_id', true), '')"
 CUSTOMER = "nullif(current_setting('centavo.customer_id', true), '')"
 # In a subselect it is asked for once a statement, not once a row.
 _CUSTOMER = f"(SELECT {CUSTOMER})"
@@ -103,24 +104,24 @@ def _customers(table: Described) -> str | None:
 
 def _through(table: str, column: str) -> str:
     """Rows that hang on one of the customer's rows of another table; those are looked up once a statement."""
-    theirs = f"SELECT o.{column} FROM {table} o WHERE o.tenant_id = {TENANT} AND o.customer_id = {_CUSTOMER}"
+    theirs = f"SELECT o.{column} FROM {table} o WHERE o.tenant_id = {TENANT} AND o.customer_id = {_CUSTOMER}"  # noqa: S608 - words of ours
     return f"{column} = ANY (ARRAY({theirs}))"
 
 
 def _prices() -> Iterator[tuple[str, str, str]]:
     yield "scope_works", "ALL", f"scope = {TENANT} AND {_CUSTOMER} IS NULL"
-    yield "scope_reads", "SELECT", f"scope IN ('', {TENANT}) AND {TENANT} <> ''"
+    yield "scope_reads", "SELECT", f"scope IN ('', {TENANT}) AND {TENANT} IS NOT NULL"
 
 
 def _price_book() -> Iterator[tuple[str, str, str]]:
     """Whoever adds a price moves its revision."""
-    yield "scope_works", "UPDATE", f"{TENANT} <> '' AND {_CUSTOMER} IS NULL"
-    yield "scope_reads", "SELECT", f"{TENANT} <> ''"
+    yield "scope_works", "UPDATE", f"{TENANT} IS NOT NULL AND {_CUSTOMER} IS NULL"
+    yield "scope_reads", "SELECT", f"{TENANT} IS NOT NULL"
 
 
 def _installation() -> Iterator[tuple[str, str, str]]:
     """A number that every payment's id follows from."""
-    yield "scope_reads", "SELECT", f"{TENANT} <> ''"
+    yield "scope_reads", "SELECT", f"{TENANT} IS NOT NULL"
 
 
 _SPECIAL: dict[str, Callable[[], Iterator[tuple[str, str, str]]]] = {

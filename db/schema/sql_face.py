@@ -50,7 +50,7 @@ BEGIN
 END $$
 """
 
-CALCULATE_BILLING_TIER = """
+BILLING_TIER = """
 CREATE OR REPLACE FUNCTION calculate_billing_tier(
     tokens_used bigint, included_tokens bigint DEFAULT 8000000, tier_size bigint DEFAULT 8000000
 ) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
@@ -59,7 +59,7 @@ CREATE OR REPLACE FUNCTION calculate_billing_tier(
 $$
 """
 
-TOKEN_TIER_LABEL = """
+TIER_LABEL = """
 CREATE OR REPLACE FUNCTION token_tier_label(tier bigint, included_tokens bigint, tier_size bigint) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT string_agg(
@@ -73,7 +73,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 $$
 """
 
-TOKEN_CONSUMPTION = """
+CONSUMPTION = """
 CREATE VIEW token_consumption WITH (security_invoker = true) AS
 SELECT u.key AS id, u.tenant_id, u.customer_id AS user_id, u.client_id,
     u.tokens + coalesce(corrected.tokens, 0)::bigint AS tokens_used, u.operation AS operation_type, u.metadata,
@@ -85,7 +85,7 @@ LEFT JOIN LATERAL (
 WHERE u.tenant_id = (SELECT asked_tenant()) AND u.status = 'charged' AND u.period_start IS NOT NULL
 """
 
-TOKEN_BILLING_CHARGES = """
+BILLING_CHARGES = """
 CREATE VIEW token_billing_charges WITH (security_invoker = true) AS
 SELECT p.payment_id AS id, p.tenant_id, p.customer_id AS user_id,
     token_tier_label(p.tier, plan.included_tokens, plan.tier_size) AS billing_tier, p.tier AS tier_number,
@@ -97,7 +97,7 @@ JOIN plans plan ON plan.tenant_id = m.tenant_id AND plan.plan_id = m.plan_id AND
 WHERE p.tenant_id = (SELECT asked_tenant()) AND p.kind = 'tier' AND p.state <> 'voided'
 """
 
-TOKEN_USAGE_SUMMARY = """
+USAGE_SUMMARY = """
 CREATE VIEW token_usage_summary WITH (security_invoker = true) AS
 SELECT m.tenant_id, m.customer_id AS user_id, to_char(m.starts_at AT TIME ZONE m.time_zone, 'YYYY-MM') AS period,
     m.starts_at AS period_start, m.ends_at AS period_end, m.tokens AS total_tokens,
@@ -120,7 +120,7 @@ CROSS JOIN LATERAL (
 WHERE m.tenant_id = (SELECT asked_tenant())
 """
 
-GET_USER_TOKEN_SUMMARY = """
+USER_SUMMARY = """
 CREATE OR REPLACE FUNCTION get_user_token_summary(user_id text, period text DEFAULT NULL)
 RETURNS SETOF token_usage_summary LANGUAGE sql STABLE AS $$
     SELECT s.* FROM token_usage_summary s
@@ -130,7 +130,7 @@ RETURNS SETOF token_usage_summary LANGUAGE sql STABLE AS $$
 $$
 """
 
-RECORD_TOKEN_CONSUMPTION = """
+RECORD_CONSUMPTION = """
 CREATE OR REPLACE FUNCTION record_token_consumption(
     user_id text, tokens_used bigint, operation_type text DEFAULT 'chat', client_id text DEFAULT NULL,
     metadata jsonb DEFAULT NULL, key text DEFAULT NULL, occurred_at timestamptz DEFAULT NULL,
@@ -167,12 +167,12 @@ END $$
 
 for _statement in (
     ASKED_TENANT,
-    CALCULATE_BILLING_TIER,
-    TOKEN_TIER_LABEL,
-    TOKEN_CONSUMPTION,
-    TOKEN_BILLING_CHARGES,
-    TOKEN_USAGE_SUMMARY,
-    GET_USER_TOKEN_SUMMARY,
-    RECORD_TOKEN_CONSUMPTION,
+    BILLING_TIER,
+    TIER_LABEL,
+    CONSUMPTION,
+    BILLING_CHARGES,
+    USAGE_SUMMARY,
+    USER_SUMMARY,
+    RECORD_CONSUMPTION,
 ):
     event.listen(metadata, "after_create", ddl(_statement))

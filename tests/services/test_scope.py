@@ -13,7 +13,8 @@ from centavo import Item
 from db import scope
 from db.scope import API_ROLE, as_everybody, as_tenant, refuse_unscoped
 from db.session import Connection, in_transaction
-from services import credits, history, inbox, overview, quotes, subscriptions, tenants, wallets
+from services import credits as grants
+from services import history, inbox, overview, quotes, subscriptions, tenants, wallets
 from services.catalogue_files import read_plans, read_prices
 from services.customers import NewCustomer, create_customers
 from services.history import Asked, AskedEntries
@@ -26,7 +27,9 @@ from tests.looking import one, wallet
 pytestmark = pytest.mark.usefixtures("billing_database")
 
 OTHER = "other"
-WHO = "SELECT current_user::text, current_setting('centavo.tenant_id', true), current_setting('centavo.customer_id', true)"
+WHO = """
+    SELECT current_user::text, current_setting('centavo.tenant_id', true), current_setting('centavo.customer_id', true)
+"""
 
 
 def now() -> datetime:
@@ -57,7 +60,9 @@ def two_tenants(billing_database: str) -> None:
 
 
 @pytest.fixture
-def strict() -> Iterator[None]:
+def strict(billing_database: str) -> Iterator[None]:
+    """A process that serves tenants; the fixtures around the test are none."""
+    assert billing_database
     refuse_unscoped()
     yield
     refuse_unscoped(refused=False)
@@ -119,7 +124,7 @@ def test_a_tenant_does_all_of_its_business_and_nobody_elses() -> None:
         outcome = record_usage(an_envelope(*events), now())
         again = record_usage(an_envelope(*events), now())
         void(TENANT, "k", "sent by mistake", now())
-        credits.grant(credits.Grant(TENANT, "bob", "USD", Decimal(5), "promo", "bonus", "again"), now())
+        grants.grant(grants.Grant(TENANT, "bob", "USD", Decimal(5), "promo", "bonus", "again"), now())
         create_customers([NewCustomer(TENANT, "eve", "prepaid", "UTC", ("USD",))], now())
         assert subscriptions.periods_of(TENANT, "metered")[0].tokens == 9_000_000
         day = timedelta(days=1)
@@ -139,18 +144,22 @@ def test_a_tenant_does_all_of_its_business_and_nobody_elses() -> None:
 @pytest.mark.usefixtures("two_tenants")
 def test_each_tenant_is_quoted_its_own_prices() -> None:
     """A process keeps prices: those that one scope was shown are not another's, in whichever order they ask."""
-    cheaper = read_prices("usd-per-unit")[0]._replace(scope=OTHER, unit_price=Decimal(7))
-    load_prices([cheaper], now())
-    item = Item(
-        category=cheaper.category, provider=cheaper.provider, model=cheaper.model, unit=cheaper.unit, quantity=Decimal(1)
-    )
-    expected = {t: quotes.quote(t, "ana", [item], now()).cost for t in (TENANT, OTHER)}
-    assert expected[OTHER] != expected[TENANT]
+    later = now() + timedelta(hours=2)
+    own = read_prices("usd-per-unit")[0]._replace(scope=OTHER, unit_price=Decimal(7), effective_from=later)
+    load_prices([own], now())
+    product = {name: getattr(own, name) for name in ("category", "provider", "model", "unit")}
+    item = Item(**product, quantity=Decimal(1))
+
+    def quoted(tenant_id: str) -> Decimal:
+        return quotes.quote(tenant_id, "ana", [item], later).cost
+
+    expected = {tenant_id: quoted(tenant_id) for tenant_id in (TENANT, OTHER)}
+    assert expected[OTHER] == 7 != expected[TENANT]
 
     for tenant_id in (TENANT, OTHER, TENANT):
         with as_tenant(tenant_id):
-            assert quotes.quote(tenant_id, "ana", [item], now()).cost == expected[tenant_id]
-    assert {t: quotes.quote(t, "ana", [item], now()).cost for t in (TENANT, OTHER)} == expected
+            assert quoted(tenant_id) == expected[tenant_id]
+    assert {tenant_id: quoted(tenant_id) for tenant_id in (TENANT, OTHER)} == expected
 
 
 @pytest.mark.usefixtures("two_tenants")

@@ -274,7 +274,8 @@ def test_everything_that_is_said_is_on_the_event(subscriber: str) -> None:
     assert drained() == 1
 
     assert key == "k-1"
-    statement = "SELECT id, user_id, client_id, tokens_used, operation_type, metadata, created_at FROM token_consumption"
+    columns = "id, user_id, client_id, tokens_used, operation_type, metadata, created_at"
+    statement = f"SELECT {columns} FROM token_consumption"
     assert rows(statement) == [
         ("k-1", USER, "client-9", 7, "resumo", {"conversationId": "conv-123", "agentId": None}, at)
     ]
