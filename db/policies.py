@@ -16,8 +16,6 @@ from sqlalchemy import Connection, text
 #: What a transaction has set is empty after it, not absent: an empty name is none, least of all everybody's.
 TENANT = "nullif(current_setting('centavo.tenant_id', true), '')"
 CUSTOMER = "nullif(current_setting('centavo.customer_id', true), '')"
-# In a subselect it is asked for once a statement, not once a row.
-_CUSTOMER = f"(SELECT {CUSTOMER})"
 
 #: What a tenant has for all its customers: each of them may read it, none may write it.
 SHARED = ("tenants", "plans")
@@ -85,7 +83,7 @@ def _scoped(table: Described) -> Iterator[tuple[str, str, str]]:
         yield from special()
     elif "tenant_id" in table.columns:
         mine = _customers(table)
-        beyond = f"{_CUSTOMER} IS NULL" + (f" OR {mine}" if mine else "")
+        beyond = f"{CUSTOMER} IS NULL" + (f" OR {mine}" if mine else "")
         yield "scope_works", "ALL", f"tenant_id = {TENANT} AND ({beyond})"
         if table.name in SHARED:
             yield "scope_reads", "SELECT", f"tenant_id = {TENANT}"
@@ -94,7 +92,7 @@ def _scoped(table: Described) -> Iterator[tuple[str, str, str]]:
 def _customers(table: Described) -> str | None:
     """Which rows are a customer's own, in the scope of that customer."""
     if "customer_id" in table.columns:
-        return f"customer_id = {_CUSTOMER}"
+        return f"customer_id = {CUSTOMER}"
     if table.name in OF_STATEMENTS:
         return _through("statements", "number")
     if "wallet_id" in table.columns:
@@ -104,18 +102,18 @@ def _customers(table: Described) -> str | None:
 
 def _through(table: str, column: str) -> str:
     """Rows that hang on one of the customer's rows of another table; those are looked up once a statement."""
-    theirs = f"SELECT o.{column} FROM {table} o WHERE o.tenant_id = {TENANT} AND o.customer_id = {_CUSTOMER}"  # noqa: S608 - words of ours
+    theirs = f"SELECT o.{column} FROM {table} o WHERE o.tenant_id = {TENANT} AND o.customer_id = {CUSTOMER}"  # noqa: S608 - words of ours
     return f"{column} = ANY (ARRAY({theirs}))"
 
 
 def _prices() -> Iterator[tuple[str, str, str]]:
-    yield "scope_works", "ALL", f"scope = {TENANT} AND {_CUSTOMER} IS NULL"
+    yield "scope_works", "ALL", f"scope = {TENANT} AND {CUSTOMER} IS NULL"
     yield "scope_reads", "SELECT", f"scope IN ('', {TENANT}) AND {TENANT} IS NOT NULL"
 
 
 def _price_book() -> Iterator[tuple[str, str, str]]:
     """Whoever adds a price moves its revision."""
-    yield "scope_works", "UPDATE", f"{TENANT} IS NOT NULL AND {_CUSTOMER} IS NULL"
+    yield "scope_works", "UPDATE", f"{TENANT} IS NOT NULL AND {CUSTOMER} IS NULL"
     yield "scope_reads", "SELECT", f"{TENANT} IS NOT NULL"
 
 
