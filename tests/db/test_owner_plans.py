@@ -17,6 +17,7 @@ from services import wallets
 from services.audit import audit
 from services.usage import Outcome, record_usage
 from tests.conftest import _forget
+from tests.db.valid_rows import STANDING, insert
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 
 OWNER = "test_plain_owner"
@@ -127,6 +128,22 @@ def test_an_owner_who_wants_no_policies_applied_is_refused(owned: str) -> None:
 
         with pytest.raises(errors.InsufficientPrivilege, match="row-level security"):
             connection.execute("SELECT * FROM wallets")
+
+
+def test_a_member_of_the_owner_sees_everything_and_a_mere_reader_of_tables_nothing(owned: str) -> None:
+    """As whom a worker may log in, and as whom not."""
+    with psycopg.connect(owned.replace(f"{OWNER}@", "postgres@", 1)) as connection:
+        insert(connection, "tenants", STANDING["tenants"] | {"tenant_id": "seen"})
+        connection.execute(f"CREATE ROLE test_member; GRANT {OWNER} TO test_member".encode())
+        connection.execute(b"CREATE ROLE test_reader; GRANT SELECT ON ALL TABLES IN SCHEMA public TO test_reader")
+        seen = {}
+        for role in ("test_member", "test_reader"):
+            connection.execute(f"SET LOCAL ROLE {role}".encode())
+            seen[role] = connection.execute("SELECT count(*) FROM tenants WHERE tenant_id = 'seen'").fetchone()
+            connection.execute("RESET ROLE")
+        connection.rollback()
+
+    assert seen == {"test_member": (1,), "test_reader": (0,)}
 
 
 @pytest.mark.usefixtures("settled")
