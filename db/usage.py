@@ -12,6 +12,7 @@ from typing import Any, LiteralString, NamedTuple, cast
 import msgspec
 from msgspec.structs import astuple
 
+from billing.errors import DatabaseUnavailable
 from db.arrays import bigints, booleans, byteas, moments, numerics, optional_moments, texts
 from db.session import Connection
 
@@ -181,9 +182,16 @@ _AS_ARRAY: dict[str, Callable[[Any], object]] = {
 
 
 def price_revision(connection: Connection) -> int:
-    """The revision of the price book. Takes no lock."""
+    """The revision of the price book. Takes no lock.
+
+    It is the first thing that usage reads, and there is always one. Raises `DatabaseUnavailable` where there seems to
+    be none: whoever is not let through by row-level security would find no customer either.
+    """
     row = connection.execute("SELECT revision FROM price_book", binary=True).fetchone()
-    assert row is not None
+    if row is None:
+        raise DatabaseUnavailable(
+            "the database shows this user no rows: workers log in as the owner of the tables or a member of it"
+        )
     return cast("int", row[0])
 
 

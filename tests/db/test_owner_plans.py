@@ -8,13 +8,14 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from billing.errors import NotFound
+from billing.errors import DatabaseUnavailable, NotFound
 from db import api_role, audit_role
 from db.migrate import migrate
 from db.scope import API_ROLE, as_tenant
 from sandbox.postgres import PostgresServer
 from services import wallets
 from services.audit import audit
+from services.redelivery import record_in_parts
 from services.usage import Outcome, record_usage
 from tests.conftest import _forget
 from tests.db.valid_rows import STANDING, insert
@@ -160,3 +161,23 @@ def test_usage_is_recorded_audited_and_asked_for_there() -> None:
         assert 0 < mine.balance.available < 10
     with as_tenant("other"), pytest.raises(NotFound):
         wallets.balance("other", "ana", datetime.now(UTC))
+
+
+def test_a_worker_who_is_shown_nothing_waits_and_parks_nothing(owned: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one who may write every table, and is neither the owner nor a member of it."""
+    administrator = owned.replace(f"{OWNER}@", "postgres@", 1)
+    with psycopg.connect(administrator) as connection:
+        connection.execute(b"CREATE ROLE test_worker LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO test_worker")
+    monkeypatch.setenv("CENTAVO_DATABASE_URL", owned.replace(f"{OWNER}@", "test_worker@", 1))
+    _forget()
+    try:
+        for record in (record_usage, record_in_parts):
+            with pytest.raises(DatabaseUnavailable, match="owner of the tables"):
+                record(an_envelope(an_event("ana", [tokens(1000)], key="unseen")), datetime.now(UTC))
+    finally:
+        _forget()
+        with psycopg.connect(administrator) as connection:
+            parked = connection.execute("SELECT count(*) FROM parked_inputs").fetchone()
+            connection.execute(b"DROP OWNED BY test_worker; DROP ROLE test_worker")
+
+    assert parked == (0,)
