@@ -11,7 +11,7 @@ The class name is the fact, the docstring the message, the fields identify the r
     │   ├── Conflict        AlreadyExists, IdempotencyConflict
     │   ├── Unauthenticated, Forbidden, TooManyRequests
     │   ├── InsufficientCredits, QuotaExceeded
-    │   └── CatalogueMalformed, AuditRefused, UsageArchived
+    │   └── CatalogueMalformed, AuditRefused, UsageArchived, OutOfScope
     ├── Unavailable         the world is away: wait and try again
     │   └── DatabaseUnavailable, BrokerUnavailable, EnvelopeBusy, CollectingUnavailable
     ├── Stopping            the process was asked to stop while it waited
@@ -202,6 +202,12 @@ class QuotaExceeded(Rejected):
     """A quota leaves no room for this."""
 
     code = "quota_exceeded"
+
+
+class OutOfScope(Rejected):
+    """These rows are not those of the tenant or customer that this runs for."""
+
+    code = "out_of_scope"
 
 
 class Unavailable(CentavoError):

@@ -8,7 +8,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from db.audit_role import make_role
+from db import api_role, audit_role
 from db.session import make_engine
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -17,11 +17,13 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 def migrate(database_url: str) -> str:
     """Run every migration that is missing, in order; the revision that the database then has.
 
-    Where this user may make roles, the audit's is there afterwards, too: see `db.audit_role`.
+    Where this user may make roles, the audit's and the API's are there afterwards, too: see `db.audit_role` and
+    `db.api_role`.
     """
     command.upgrade(_config(database_url), "head")
     with psycopg.connect(database_url) as connection:
-        make_role(connection)
+        audit_role.make_role(connection)
+        api_role.make_role(connection)
     return head()
 
 

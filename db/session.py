@@ -16,8 +16,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from billing.errors import DatabaseUnavailable
+from billing.errors import DatabaseUnavailable, OutOfScope
 from config.settings import settings
+from db.scope import take_on, tenant
 
 Connection = psycopg.Connection[tuple[object, ...]]
 T = TypeVar("T")
@@ -126,6 +127,7 @@ def close() -> None:
 def transaction(through: Callable[[], Engine] = engine) -> Iterator[Connection]:
     """One transaction on one connection: commits at the end, or rolls back and raises.
 
+    It runs for whom `db.scope` says; what belongs to others is not there, and writing it raises `OutOfScope`.
     Raises `DatabaseUnavailable` when Postgres is away or can't work; then nothing was kept, or, when the
     connection broke during the commit itself, perhaps everything: whoever retries must be idempotent.
     """
@@ -134,6 +136,7 @@ def transaction(through: Callable[[], Engine] = engine) -> Iterator[Connection]:
             connection = pooled.connection.driver_connection
             assert connection is not None
             try:
+                take_on(connection)
                 yield connection
                 pooled.connection.commit()
             except BaseException:
@@ -144,6 +147,8 @@ def transaction(through: Callable[[], Engine] = engine) -> Iterator[Connection]:
     except _AGAIN:
         raise
     except _AWAY as error:
+        if isinstance(error, errors.InsufficientPrivilege) and tenant() is not None:
+            raise OutOfScope(_said(error)) from error
         _drop_connections(through)
         raise DatabaseUnavailable(_said(error)) from error
     except DBAPIError as error:

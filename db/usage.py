@@ -12,6 +12,7 @@ from typing import Any, LiteralString, NamedTuple, cast
 import msgspec
 from msgspec.structs import astuple
 
+from billing.errors import DatabaseUnavailable
 from db.arrays import bigints, booleans, byteas, moments, numerics, optional_moments, texts
 from db.session import Connection
 
@@ -181,17 +182,26 @@ _AS_ARRAY: dict[str, Callable[[Any], object]] = {
 
 
 def revisions(connection: Connection) -> tuple[int, int]:
-    """The revisions of the price book and of the quotas, in one look. Takes no lock."""
-    row = connection.execute("SELECT p.revision, q.revision FROM price_book p, quota_book q", binary=True).fetchone()
-    assert row is not None
-    return cast("tuple[int, int]", row)
+    """The revisions of the price book and of the quotas, in one look. Takes no lock.
+
+    It is the first thing that usage reads, and there is always one of each. Raises `DatabaseUnavailable` where there
+    seems to be none: whoever is not let through by row-level security would find no customer either.
+    """
+    return cast("tuple[int, int]", _seen(connection, "SELECT p.revision, q.revision FROM price_book p, quota_book q"))
 
 
 def price_revision(connection: Connection) -> int:
-    """The revision of the price book. Takes no lock."""
-    row = connection.execute("SELECT revision FROM price_book", binary=True).fetchone()
-    assert row is not None
-    return cast("int", row[0])
+    """The revision of the price book. Takes no lock. Raises `DatabaseUnavailable`, as `revisions` does."""
+    return cast("int", _seen(connection, "SELECT revision FROM price_book")[0])
+
+
+def _seen(connection: Connection, statement: LiteralString) -> tuple[Any, ...]:
+    row = connection.execute(statement, binary=True).fetchone()
+    if row is None:
+        raise DatabaseUnavailable(
+            "the database shows this user no rows: workers log in as the owner of the tables or a member of it"
+        )
+    return row
 
 
 def read_accounts(

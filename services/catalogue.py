@@ -12,33 +12,44 @@ from billing.quotas import QuotaBook
 from db import customers as customer_rows
 from db import prices as price_rows
 from db import quotas as quota_rows
+from db import scope
 from db.session import Connection
 
 PlanKey = tuple[str, str, int]
 """tenant, plan, version"""
 
 _plans: dict[PlanKey, Plan] = {}
-_books: dict[str, PriceBook] = {}
-_quota_books: dict[str, QuotaBook] = {}
+_books: dict[str | None, PriceBook] = {}
+_quota_books: dict[str | None, QuotaBook] = {}
 _installations: dict[str, UUID] = {}
 PLANS_KEPT_MAX = 10_000
+BOOKS_KEPT_MAX = 256
 
 
 def price_book(connection: Connection, revision: int) -> PriceBook:
-    """The price book, not older than the revision that this transaction has read."""
-    kept = _books.get("current")
+    """The price book, not older than the revision that this transaction has read.
+
+    What runs for a tenant is shown no other tenant's prices, so its book is its own; the worker has one for all.
+    """
+    whose = scope.tenant()
+    kept = _books.get(whose)
     if kept is None or kept.revision != revision:
+        if len(_books) >= BOOKS_KEPT_MAX:
+            _books.clear()
         kept = PriceBook.of(revision, price_rows.load_all(connection))
-        _books["current"] = kept
+        _books[whose] = kept
     return kept
 
 
 def quota_book(connection: Connection, revision: int) -> QuotaBook:
     """The quotas, not older than the revision that this transaction has read."""
-    kept = _quota_books.get("current")
+    whose = scope.tenant()
+    kept = _quota_books.get(whose)
     if kept is None or kept.revision != revision:
+        if len(_quota_books) >= BOOKS_KEPT_MAX:
+            _quota_books.clear()
         kept = QuotaBook.of(revision, quota_rows.general(connection), quota_rows.named_scopes(connection))
-        _quota_books["current"] = kept
+        _quota_books[whose] = kept
     return kept
 
 

@@ -50,6 +50,7 @@ def configuration(chosen: Settings) -> dict[str, Any]:
             "tasks.audits",
             "tasks.quotas",
             "tasks.deliveries",
+            "tasks.inbox",
         ),
         "beat_schedule": schedule(chosen),
         "beat_scheduler": "celery.beat:Scheduler",

@@ -27,6 +27,7 @@ def schedule(chosen: Settings) -> dict[str, dict[str, Any]]:
         "months that begin": _tick(names.TURN_MONTHS, chosen.month_seconds, chosen),
         "wallets that are low": _tick(names.SWEEP_TOP_UPS, 30.0, chosen),
         "holds whose time is over": _tick(names.SWEEP_HOLDS, 5.0, chosen),
+        "usage written by SQL": _tick(names.DRAIN_INBOX, chosen.sweep_seconds, chosen),
         "payments due": _tick(names.SWEEP_PAYMENTS, chosen.sweep_seconds, chosen),
         "refunds due": _tick(names.SWEEP_REFUNDS, 10.0, chosen),
         "webhooks due": _tick(names.SWEEP_WEBHOOKS, 10.0, chosen),

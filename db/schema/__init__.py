@@ -1,6 +1,9 @@
 """The tables, as SQLAlchemy describes them. The migrations build the same; a test holds the two together."""
 
-from db.schema import access, alerting, archiving, auditing, collecting, metering, months, quotas, reserving
+from sqlalchemy import event
+
+from db.policies import protect
+from db.schema import access, alerting, archiving, auditing, collecting, metering, months, quotas, reserving, sql_face
 from db.schema.base import metadata
 
 __all__ = [
@@ -14,4 +17,7 @@ __all__ = [
     "months",
     "quotas",
     "reserving",
+    "sql_face",
 ]
+
+event.listen(metadata, "after_create", lambda _, connection, **__: protect(connection))

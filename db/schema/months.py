@@ -64,7 +64,7 @@ event.listen(
     metadata,
     "after_create",
     ddl("""
-CREATE VIEW grants_remaining AS
+CREATE VIEW grants_remaining WITH (security_invoker = true) AS
 SELECT g.*, coalesce(kept.remaining, 0) AS remaining
 FROM credit_grants g
 JOIN wallets w ON w.tenant_id = g.tenant_id AND w.wallet_id = g.wallet_id

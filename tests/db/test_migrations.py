@@ -39,6 +39,18 @@ CATALOGUE = {
         SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid), convalidated, condeferrable
         FROM pg_constraint WHERE connamespace = 'public'::regnamespace
     """,
+    "views": """
+        SELECT relname, reloptions, pg_get_viewdef(oid) FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relkind = 'v'
+    """,
+    "row-level security": """
+        SELECT relname, relrowsecurity, relforcerowsecurity FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+    """,
+    "policies": """
+        SELECT tablename, policyname, permissive, roles, cmd, qual, with_check FROM pg_policies
+        WHERE schemaname = 'public'
+    """,
     "indexes": "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
     "triggers": """
         SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(oid), tgenabled

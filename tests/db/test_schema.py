@@ -7,6 +7,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from psycopg import errors, sql
+from psycopg.types.json import Jsonb
 
 from billing.payments import COLLECTABLE, PAID, RANKS, PaymentState, is_forward
 from billing.plans import GRACE_HOURS_MAX, GRACE_HOURS_MIN
@@ -36,6 +37,12 @@ Case = tuple[str, str, dict[str, Any]]
 
 SUBMITTED = (PaymentState.SUBMITTING, PaymentState.PROCESSING)
 NOBODYS = UUID(int=9)
+
+
+def _written(**fields: str) -> Jsonb:
+    """An event in the inbox, of the customer who stands there unless told otherwise."""
+    return Jsonb({"tenant_id": "acme", "customer_id": "ana"} | fields)
+
 
 #: As `BROKEN`, for what goes with a payment's state and kind.
 BROKEN_PAYMENTS: list[Case] = [
@@ -386,6 +393,14 @@ BROKEN: list[Case] = [
     ("admin_acts_pkey", "admin_acts", {"act_id": 1}),
     ("admin_acts_tenants_fkey", "admin_acts", {"tenant_id": "nobody"}),
     ("admin_acts_through_check", "admin_acts", {"through": "window"}),
+    ("usage_inbox_pkey", "usage_inbox", {"inbox_id": 1}),
+    ("usage_inbox_tenants_fkey", "usage_inbox", {"tenant_id": "nobody", "event": _written(tenant_id="nobody")}),
+    ("usage_inbox_event_check", "usage_inbox", {"event": _written(tenant_id="beta")}),
+    ("usage_inbox_event_check", "usage_inbox", {"event": _written(customer_id="bob")}),
+    ("usage_inbox_event_check", "usage_inbox", {"customer_id": "bob"}),
+    ("usage_inbox_event_check", "usage_inbox", {"event": Jsonb({"customer_id": "ana"})}),
+    ("usage_inbox_event_check", "usage_inbox", {"event": Jsonb([])}),
+    ("usage_inbox_size_check", "usage_inbox", {"event": _written(reason="x" * 65_536)}),
 ]
 
 #: A plan belongs to its tenant, so this can't be broken alone.

@@ -260,6 +260,13 @@ STANDING: dict[str, Row] = {
         "due_at": NOW,
     },
     "envelope_attempts": {"envelope_hash": b"1", "attempts": 1, "last_at": NOW},
+    "usage_inbox": {
+        "tenant_id": "acme",
+        "inbox_id": 1,
+        "customer_id": "ana",
+        "event": Jsonb({"tenant_id": "acme", "customer_id": "ana"}),
+        "written_at": NOW,
+    },
     "month_turns": {"tenant_id": "acme", "customer_id": "ana", "due_at": DECEMBER},
     "subscription_log": {
         "tenant_id": "acme",
@@ -472,6 +479,7 @@ ANOTHER: dict[str, Row] = {
     "collected_counts": {"customer_id": ""},
     "webhook_events": {"event_id": "evt_2", "due_at": None, "worked_at": NOW, "outcome": "ignored"},
     "envelope_attempts": {"envelope_hash": b"2"},
+    "usage_inbox": {"inbox_id": 2},
     "month_turns": {"customer_id": "zoe"},
     "subscription_log": {"move": "paused"},
     "corrections": {"event_key": "k2"},
