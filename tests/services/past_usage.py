@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from billing.quotas import Measure, Per, Scope
 from centavo import Item, UsageEvent
 from db.prices import NewPrice
 from services.credits import Grant, grant
 from services.prices import load_prices
+from services.quotas import Wanted, set_quota
 from services.rerating import Asked, Span, rerate
 from services.usage import record_usage
 from services.voiding_usage import void
@@ -67,13 +69,19 @@ def used_long_ago(now: datetime) -> list[UsageEvent]:
 
 
 def customers_of_all_kinds(now: datetime = FIRST) -> None:
-    """Plans that debit, that have tiers, and that give credits; a price that climbs."""
+    """Plans that debit, that have tiers, and that give credits; a price that climbs; quotas that count all of it."""
     catalogues(now)
     begun: NewPrice = a_price("1")
     load_prices([begun, FALLS], now)
     a_customer("ana", currencies=("USD",), credit="40", now=now)
     a_customer("bob", plan="tiers-8m", currencies=("BRL", "USD"), now=now)
     a_customer("tom", plan="free", currencies=("CREDIT", "USD"), credit="1", now=now)
+    for wanted in (
+        Wanted(TENANT, "tokens", Decimal(10**9), per=Per.DAY, time_zone="America/Sao_Paulo"),
+        Wanted(TENANT, "dollars", Decimal(10**6), scope=Scope.CUSTOMER, measure=Measure.COST, currency="USD"),
+        Wanted(TENANT, "events", Decimal(10**6), scope=Scope.USER, measure=Measure.EVENTS),
+    ):
+        set_quota(wanted, now)
 
 
 @dataclass
