@@ -3,6 +3,7 @@
 Each test has a Postgres of its own to stop, and those that stop their broker have one of their own.
 """
 
+import re
 import shutil
 import signal
 import tempfile
@@ -174,7 +175,7 @@ def test_the_broker_away_in_the_middle(
 ) -> None:
     """It crashes while the worker has its hands full, and can't be told what is done: all goes on when it is back.
 
-    Also for who emits meanwhile.
+    Also for who emits meanwhile. However long it is away, the worker looks for it every two seconds at least.
     """
     worker = start_a_worker(children=2, CENTAVO_VISIBILITY_TIMEOUT_SECONDS="2")
     with wallets_locked(billing_database):
@@ -187,12 +188,14 @@ def test_the_broker_away_in_the_middle(
         for _ in range(100):
             emitting.emit(an_event("ana"))
         await_condition(lambda: emitting.counters.failures > 0, 30, "the producer to notice")
+        await_condition(lambda: len(looks_for_its_broker(worker)) > 5, 60, "six looks", log_file=worker.log_file)
         broker_server.start()
         assert emitting.flush(30) == 0
 
     producer.await_drained()
     assert charged("ana") == 1100
     assert wallet("ana") == Decimal(67)
+    assert max(looks_for_its_broker(worker)) <= 2
     assert worker.alive
     assert nothing_is_left()
 
@@ -223,3 +226,9 @@ def has_noticed(worker: ManagedProcess) -> bool:
     """Whether a worker has said that its broker is away."""
     said = worker.log_file.read_text()
     return "Connection to broker lost" in said or "Couldn't ack" in said
+
+
+def looks_for_its_broker(worker: ManagedProcess) -> list[float]:
+    """After how many seconds each time a worker has looked for its broker again."""
+    said = re.findall(r'"retry_in_seconds": ([\d.]+), "event": "the broker is away"', worker.log_file.read_text())
+    return [float(seconds) for seconds in said]

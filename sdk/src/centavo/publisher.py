@@ -17,7 +17,7 @@ from centavo.shards import queue_of
 CONNECT_SECONDS_MAX = 5.0
 PUBLISH_SECONDS_MAX = 15.0
 RETRY_SECONDS_FIRST = 0.1
-RETRY_SECONDS_MAX = 5.0
+RETRY_SECONDS_MAX = 3.0
 PERSISTENT = 2
 RESENDS_MAX = 20  # between two looks at what is new
 #: For so long what belongs to a shard that the broker does not have goes to the queue that every worker declares.
@@ -101,7 +101,7 @@ class Publisher:
     def run(self, buffer: Buffer) -> None:
         """Send batches until the buffer is closed and empty: the body of the background thread.
 
-        A batch that fails is tried again, after 0.1 s, doubling to 5 s, until the broker has it: what cannot
+        A batch that fails is tried again, after 0.1 s, doubling to 3 s, until the broker has it: what cannot
         be sent now can be sent later, and events stay in order.
         """
         failures = 0
