@@ -17,6 +17,7 @@ from typing import Any
 
 from celery.utils.log import get_logger
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from billing.rating import ParkReason
 from tasks import names
@@ -72,19 +73,28 @@ class CarefulQoS(redis.QoS):
     Left at hand, messages that were done while the broker was away would count against what may be fetched: a
     worker with its hands full of them fetches no more, never finds the connection broken, and idles for ever.
     Such a message comes back after the visibility timeout, and changes nothing.
+
+    A child may be done with a message when its channel is closed already. To kombu that is an accident without a
+    name, at which Celery ends the worker; here it is a broken connection, at which it goes on.
     """
 
     def ack(self, delivery_tag: str) -> None:
         try:
+            self._refuse_closed()
             super().ack(delivery_tag)  # type: ignore[no-untyped-call]
         finally:
             self._quick_ack(delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         try:
+            self._refuse_closed()
             super().reject(delivery_tag, requeue=requeue)  # type: ignore[no-untyped-call]
         finally:
             self._quick_ack(delivery_tag)
+
+    def _refuse_closed(self) -> None:
+        if self.channel.connection is None and self.channel._pool is None:  # noqa: SLF001 - nothing left to ask over
+            raise RedisConnectionError("this channel is closed; the message comes back by itself")
 
 
 class CarefulChannel(redis.Channel):

@@ -49,6 +49,7 @@ def api_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 def listen(at: pytest.MonkeyPatch, port: int, host: str = "127.0.0.1") -> None:
     at.setenv("CENTAVO_API_HOST", host)
     at.setenv("CENTAVO_API_PORT", str(port))
+    settings.cache_clear()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
