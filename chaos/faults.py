@@ -11,6 +11,7 @@ from pathlib import Path
 
 from chaos.stage import COLLECTOR, USAGE_WORKERS, Stage, children_of, signal_all
 from sandbox.process_tree import descendants
+from sandbox.processes import await_condition
 from sandbox.stripe_double.control import CONFIRM, CREATE, RETRIEVE
 from sandbox.stripe_double.wishes import ANY, Delivery
 
@@ -18,7 +19,8 @@ from sandbox.stripe_double.wishes import ANY, Delivery
 STEP_SECONDS_MAX = 240
 SHARE_TOGETHER = 0.3
 #: What never happens at once, by the first word of its name.
-APART = ({"worker", "child"}, {"postgres", "disk"}, {"broker", "worker"})
+APART = ({"worker", "child"}, {"postgres", "disk"}, {"broker", "worker"}, {"stripe", "webhooks"})
+ANSWERED_SECONDS_MAX = 10.0
 
 
 @dataclass(slots=True)
@@ -225,6 +227,7 @@ class Faults:
         hits = sum(fault.hits for fault in control.faults())
         control.clear_faults()
         control.refuse_connections(0.5)
+        await_condition(control.is_answered, ANSWERED_SECONDS_MAX, "the double to answer again")
         return f"{hits} calls on {path}"
 
     def _delay_webhooks(self) -> str:

@@ -155,6 +155,14 @@ class DoubleControl:
         """End all connections, and refuse new ones (this control's too) for a while."""
         self._wish("refuse_connections", wishes.RefuseConnections(seconds=seconds))
 
+    def is_answered(self) -> bool:
+        """Whether the double answers at this moment."""
+        try:
+            self._look("rates")
+        except OSError:
+            return False
+        return True
+
     def set_webhooks(
         self,
         url: str,
