@@ -16,10 +16,9 @@ QUEUE = "usage"
 @pytest.fixture
 def taken(valkey: ValkeyServer) -> Any:
     """A message that was taken from the broker, over a connection that is closed since."""
-    frames.install()
     with redis.Redis.from_url(valkey.url) as client:
         client.flushall()
-    with kombu.Connection(valkey.url) as connection:
+    with kombu.Connection(valkey.url, transport=frames.CarefulTransport) as connection:
         with connection.Producer() as producer:
             producer.publish({"a": 1}, routing_key=QUEUE, declare=[kombu.Queue(QUEUE)])
         message = connection.default_channel.basic_get(QUEUE)
