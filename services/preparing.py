@@ -57,6 +57,8 @@ class Prepared:
     rows: list[EventRow] = field(default_factory=list)
     contexts: list[tuple[str | None, ...]] = field(default_factory=list)
     firsts: dict[tuple[str, str], First] = field(default_factory=dict)
+    repeats: list[First] = field(default_factory=list)
+    """Events whose key came before in this transaction: of the same payload or another, what stands will tell."""
     charges: list[Charge] = field(default_factory=list)
     quota_ids: Mapping[tuple[str, str], Sequence[int]] = field(default_factory=dict)
     """Of the events that count in some."""
@@ -104,12 +106,12 @@ def _prepared(connection: Connection, received: Sequence[Received], now: datetim
     faults.poisonous(one.event.key for one in received)
     for one in received:
         event = one.event
-        digest = fingerprint(event)
-        if not _is_first(one, digest, prepared):
-            continue
         tab = tabs.get((event.tenant_id, event.customer_id))
         if tab is None:
-            strangers.append(one)
+            strangers.append(one)  # of whom no key is taken
+            continue
+        digest = fingerprint(event)
+        if not _is_first(one, digest, prepared):
             continue
         parking = rules.window.implausible(event) if rules.window else None
         charged = parking or _charge(event, tab, rules, now)
@@ -164,23 +166,23 @@ def _product_as_json(category: str, provider: str, model: str, unit: str) -> str
 
 
 def _is_first(one: Received, digest: bytes, prepared: Prepared) -> bool:
-    """Whether this key is new to the transaction; a second one is a duplicate, or a conflict that is kept."""
+    """Whether this key is new to the transaction."""
     new = First(one, digest)
     first = prepared.firsts.setdefault((one.event.tenant_id, one.event.key), new)
     if first is new:
         return True
-    if first.fingerprint == digest:
-        prepared.duplicates += 1
-    else:
-        add_conflict(prepared, one)
+    prepared.repeats.append(new)
     return False
 
 
-def add_conflict(prepared: Prepared, one: Received) -> None:
-    """Keep an event whose key belongs to another payload."""
+def settle(prepared: Prepared, one: First, stands: bytes) -> None:
+    """Count an event whose key is used as a duplicate of what stands under it, or keep it as a conflict."""
+    if one.fingerprint == stands:
+        prepared.duplicates += 1
+        return
     prepared.conflicts += 1
-    detail = f"key {one.event.key!r} was used before with another payload; the first one stands"
-    prepared.unusable.append(unusable(one, ParkReason.KEY_CONFLICT, detail))
+    detail = f"key {one.received.event.key!r} was used before with another payload; the first one stands"
+    prepared.unusable.append(unusable(one.received, ParkReason.KEY_CONFLICT, detail))
 
 
 def unusable(one: Received, reason: ParkReason, detail: str) -> Unusable:

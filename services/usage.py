@@ -17,7 +17,7 @@ from db.parked import ParkedInput
 from db.session import Connection, in_transaction
 from services.envelopes import Received, Unusable, open_envelope
 from services.posting import NOTHING_POSTED, post
-from services.preparing import Prepared, add_conflict, prepare
+from services.preparing import Prepared, prepare, settle
 
 log = logger(__name__)
 
@@ -118,13 +118,12 @@ class _Recording:
             return set()
         rows = (prepared.rows, prepared.contexts)
         known = usage_rows.insert_if_new(connection, *rows, FINGERPRINT_VERSION, self.now, prepared.quota_ids)
-        recorded = usage_rows.known(connection, sorted(known)) if known else {}
-        for identity, event in recorded.items():
-            first = prepared.firsts[identity]
-            if event.fingerprint == first.fingerprint:
-                prepared.duplicates += 1
-            else:
-                add_conflict(prepared, first.received)
+        stands = usage_rows.known(connection, sorted(known)) if known else {}
+        for identity, event in stands.items():
+            settle(prepared, prepared.firsts[identity], event.fingerprint)
+        for one in prepared.repeats:
+            identity = (one.received.event.tenant_id, one.received.event.key)
+            settle(prepared, one, (stands.get(identity) or prepared.firsts[identity]).fingerprint)
         return known
 
 

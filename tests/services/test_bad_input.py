@@ -291,6 +291,32 @@ def test_a_key_used_twice_in_one_envelope_charges_the_first() -> None:
     assert wallet("ana") == Decimal("9.97")
 
 
+def test_what_is_recorded_owns_its_key_whatever_comes_first_in_an_envelope() -> None:
+    """Behind another payload of its key, the recorded one is still a duplicate, and not kept as a conflict."""
+    catalogues()
+    a_customer("ana", credit="10")
+    recorded, other = an_event("ana", key="k"), an_event("ana", [tokens(9999)], key="k")
+    record_usage(an_envelope(recorded), now())
+
+    outcome = record_usage(an_envelope(other, recorded, other), now())
+
+    assert outcome == Outcome(received=3, duplicates=1, parked=1, conflicts=2)
+    assert [(k.reason, k.key, k.raw) for k in kept()] == [("key_conflict", "k", other.to_wire())]
+    assert wallet("ana") == Decimal("9.97")
+
+
+def test_an_event_of_a_stranger_takes_no_key_from_a_customer() -> None:
+    """A key that nothing was recorded under is free, also within one envelope."""
+    catalogues()
+    a_customer("ana", credit="10")
+
+    outcome = record_usage(an_envelope(an_event("nobody", key="k"), an_event("ana", key="k")), now())
+
+    assert outcome == Outcome(received=2, charged=1, parked=1)
+    assert [(k.reason, k.key) for k in kept()] == [("unknown_customer", "k")]
+    assert wallet("ana") == Decimal("9.97")
+
+
 def test_the_last_of_two_fields_of_one_name_counts_on_either_way() -> None:
     """As every JSON parser has it; also in an envelope that had to be cut by hand, so it is the same event."""
     catalogues()
