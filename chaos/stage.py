@@ -98,7 +98,9 @@ class Stage:
         with self.starting:
             command = [sys.executable, "-m", "chaos.producing", str(file)]
             process = ManagedProcess.start(orders.name, command, log, env=self.environment, cwd=ROOT)
-            (self.journaled_logs if orders.journal else self.memory_logs).append(Path(orders.log))
+            emitted = Path(orders.log)
+            emitted.touch()  # who is killed while still starting has emitted nothing
+            (self.journaled_logs if orders.journal else self.memory_logs).append(emitted)
             self.producers[orders.name.partition(".")[0]] = (orders, process)
 
     def succeed_producer(self, name: str) -> None:
