@@ -330,6 +330,8 @@ BROKEN: list[Case] = [
     ("periods_archived_check", "periods", {"archive_id": 1}),
     ("audit_turn_pkey", "audit_turn", {"is_only": True}),
     ("audit_turn_only_one_check", "audit_turn", {"is_only": False}),
+    ("last_tick_pkey", "last_tick", {"is_only": True}),
+    ("last_tick_only_one_check", "last_tick", {"is_only": False}),
     ("audit_differences_pkey", "audit_differences", {"difference_id": 1}),
     ("audit_differences_standing", "audit_differences", {"subject": "ana USD"}),
     ("audit_differences_times_check", "audit_differences", {"times": 0}),
@@ -424,6 +426,7 @@ GLOBAL = {
     "parked_inputs": "found by what they are: of some, nobody knows whose they are",
     "envelope_attempts": "an envelope is not opened before it is counted",
     "audit_turn": "one audit at a time, of all",
+    "last_tick": "beat ticks for all",
     "collecting_switch": "one switch and one pace for all",
     "webhook_events": "Stripe's; whose they are is known once they are worked",
 }
