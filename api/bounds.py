@@ -48,14 +48,25 @@ class Bounds:
             await answered(error, scope["path"])(scope, receive, send)
 
     async def _in_line(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Whoever is still sending a body does not stand in it: they keep nobody from a thread."""
+        """Neither who still sends a body stands in it, nor who is slow to read an answer: they keep nobody waiting."""
         if self._waiting >= WAITING_MAX:
             raise Busy
         self._waiting += 1
+        is_waiting = True
+
+        def leave() -> None:
+            nonlocal is_waiting
+            self._waiting -= is_waiting
+            is_waiting = False
+
+        async def sending(message: Message) -> None:
+            leave()
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, sending)
         finally:
-            self._waiting -= 1
+            leave()
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

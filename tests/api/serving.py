@@ -14,13 +14,15 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.connections import BoundedConnection
 from db.scope import as_everybody
 from sandbox.stripe_double.server import base_url, bind
 
 
 class _Server(uvicorn.Server):
     def __init__(self, app: FastAPI, on_ready: Callable[[], None]) -> None:
-        super().__init__(uvicorn.Config(app, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=2))
+        quiet = {"log_config": None, "access_log": False}
+        super().__init__(uvicorn.Config(app, http=BoundedConnection, ws="none", timeout_graceful_shutdown=2, **quiet))
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
