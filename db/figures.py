@@ -56,8 +56,6 @@ _DUE: dict[str, LiteralString] = {
     "alert_deliveries": "SELECT created_at FROM alert_deliveries WHERE due_at IS NOT NULL",
     "holds": "SELECT expires_at FROM credit_holds WHERE state = 'open' AND expires_at <= %(now)s ORDER BY expires_at",
     "months": "SELECT due_at FROM month_turns WHERE due_at <= %(now)s ORDER BY due_at",
-    "periods_to_open": "SELECT starts_at FROM periods WHERE opened_at IS NULL AND starts_at <= %(now)s"
-    " ORDER BY starts_at",
 }
 
 _OF_KIND: LiteralString = """
