@@ -46,9 +46,9 @@ class Info(Answer):
 
 
 class PartOut(Answer):
-    """One thing that this needs: whether it is there, and how it stands."""
+    """One thing that is needed: whether it is there, and how it stands; `unknown` where this process may not look."""
 
-    status: Literal["ok", "away"]
+    status: Literal["ok", "away", "unknown"]
     detail: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -59,7 +59,9 @@ class Health(Answer):
     at: datetime
     database: PartOut = Field(description="And how late is what stands in it: seconds of the oldest that is due.")
     broker: PartOut = Field(description="Messages waiting by queue; seconds that the oldest usage has waited.")
-    stripe: PartOut = Field(description="Whether it can be reached from here, as of some seconds ago.")
+    stripe: PartOut = Field(
+        description="Whether it can be reached from here, as of some seconds ago; `unknown` without a key of Stripe's."
+    )
     beat: PartOut = Field(description="When a tick of beat's last came through to a worker.")
 
 
@@ -148,7 +150,7 @@ def detailed_health(_caller: OverAll, request: Request, response: Response) -> H
     found = _database(now)
     stripe: Look[int] = request.app.state.stripe
     parts = {"database": _of_database(found), "broker": _broker(), "stripe": _stripe(stripe), "beat": _beat(found, now)}
-    away = {name for name, part in parts.items() if part.status != "ok"}
+    away = {name for name, part in parts.items() if part.status == "away"}
     response.status_code = 503 if away & {"database", "broker"} else 200
     return Health(status="degraded" if away else "ok", at=now, **parts)
 
@@ -186,6 +188,9 @@ def _broker() -> PartOut:
 
 
 def _stripe(look: Look[int]) -> PartOut:
+    if settings().stripe_secret_key is None:
+        # It has no business at Stripe, and maybe no way there: the workers of payments have.
+        return PartOut(status="unknown")
     try:
         return PartOut(status="ok", detail={"answered": look.found()})
     except (Unavailable, TimeoutError):

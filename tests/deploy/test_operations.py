@@ -45,6 +45,8 @@ def allowed_by(field: FieldInfo) -> str:
             return f"{low} to {high}"
         case [annotated_types.Ge(ge=low)]:
             return f"at least {low}"
+        case [annotated_types.MinLen(min_length=low)]:
+            return f"at least {low} characters"
         case [annotated_types.Gt(gt=low)]:
             return f"more than {low}"
         case [annotated_types.Ge(ge=low), digits] if hasattr(digits, "decimal_places"):
