@@ -21,8 +21,17 @@ from sandbox.stripe_double.server import base_url, bind
 
 class _Server(uvicorn.Server):
     def __init__(self, app: FastAPI, on_ready: Callable[[], None]) -> None:
-        quiet = {"log_config": None, "access_log": False}
-        super().__init__(uvicorn.Config(app, http=BoundedConnection, ws="none", timeout_graceful_shutdown=2, **quiet))
+        # As `centavo api` serves it.
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=BoundedConnection,
+                ws="none",
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=2,
+            )
+        )
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -86,7 +86,7 @@ def careless(billing_database: str, jwt_keys: object) -> Iterator[str]:
         yield url
 
 
-def seen(asker: Asker, way: str) -> tuple[str, str | None, str | None, list[str]]:
+def seen(asker: Asker, way: str) -> tuple[str, str | None, str | None, list[str] | None]:
     found = asker.get(f"/v1/careless/{way}")
     assert found.status == 200, found.body
     return found.body["role"], found.body["tenant"], found.body["customer"], found.body["customers"]

@@ -78,7 +78,8 @@ def operations_of_v1() -> Iterator[Operation]:
         if not path.startswith("/v1"):
             continue
         places = tuple((one["in"], one["name"]) for one in said.get("parameters", []) if one["in"] != "header")
-        body, fields = None, ()
+        body: dict[str, Any] | None = None
+        fields: tuple[tuple[str | int, ...], ...] = ()
         if "requestBody" in said:
             name = said["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
             body = schemas[name]["examples"][0]
