@@ -4,8 +4,10 @@ Figures of the database and the broker are those of a look that is at most some 
 costs nothing. What could not be looked at is left out, and `centavo_look_ok` is 0.
 """
 
+import asyncio
 import hmac
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from ipaddress import ip_address
 from typing import Any, NamedTuple
@@ -53,20 +55,23 @@ class Metrics:
         self._looks = _Looks()
         self.registry.register(self._looks)
         ProcessCollector(registry=self.registry)
+        # Not one of the threads that requests wait for: those may all be busy, which is when a monitor should hear it.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="metrics")
 
-    def text(self) -> bytes:
+    async def text(self) -> bytes:
         """All of it, in the text format. Waits for looks, `WAITED_SECONDS` each at most."""
-        return generate_latest(self.registry)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, generate_latest, self.registry)
 
     def close(self) -> None:
         self._looks.close()
+        self._thread.shutdown(wait=False)
 
 
-def get_metrics(request: Request) -> Response:
+async def get_metrics(request: Request) -> Response:
     """For whoever has the token of the setting; without one, for this machine alone."""
     _require_leave(request)
     metrics: Metrics = request.app.state.metrics
-    return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    return Response(await metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _require_leave(request: Request) -> None:
@@ -137,21 +142,21 @@ def _of_database(found: Figures) -> Iterator[GaugeMetricFamily]:
     for one in found.parked:
         parked.add_metric((one.of, one.reason), one.number)
     yield parked
-    waiting = {one.kind: one.number for one in found.waiting}
+    waiting = {one.kind: one.number for one in found.due}
     yield _by("centavo_due", f"What is due and not done, by kind.{_most}", "kind", waiting)
     help_ = "How long the oldest of what is due has been so, by kind; 0: nothing is."
-    yield _by("centavo_due_oldest_seconds", help_, "kind", {one.kind: one.oldest_seconds for one in found.waiting})
+    yield _by("centavo_due_oldest_seconds", help_, "kind", {one.kind: one.oldest_seconds for one in found.due})
     help_ = f"Payments that are not over, by state.{_most}"
     yield _by("centavo_payments_open", help_, "state", dict(found.payments))
     yield _by("centavo_alerts_unseen", f"Alerts that nobody has seen.{_most}", "kind", dict(found.unseen_alerts))
     help_ = "Connections to this database by what they are at; `unknown` where this user may not know."
     yield _by("centavo_database_connections", help_, "state", dict(found.connections))
     yield _one("centavo_database_connections_max", "How many the server takes.", found.connections_max)
-    standing = found.standing
-    yield _one("centavo_audit_differences", f"What the audit found and stands.{_most}", standing.differences)
-    yield _one("centavo_collecting_paused", "1 while nothing is collected by itself.", int(standing.is_paused))
-    yield from _moment("centavo_audit_finished", "When the last audit came to its end.", standing.audited_at)
-    yield from _moment("centavo_beat_ticked", "When a tick of beat's last came to a worker.", standing.ticked_at)
+    watched = found.watched
+    yield _one("centavo_audit_differences", f"What the audit found and stands.{_most}", watched.differences)
+    yield _one("centavo_collecting_paused", "1 while nothing is collected by itself.", int(watched.is_paused))
+    yield from _moment("centavo_audit_finished", "When the last audit came to its end.", watched.audited_at)
+    yield from _moment("centavo_beat_ticked", "When a tick of beat's last came to a worker.", watched.ticked_at)
 
 
 def _of_broker(found: Broker) -> Iterator[GaugeMetricFamily]:

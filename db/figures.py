@@ -15,7 +15,7 @@ COUNTED_MAX = 10_000
 SECONDS_MAX = 1
 
 
-class Waiting(NamedTuple):
+class Due(NamedTuple):
     """Things of a kind that wait to be done: how many (at least), and how long the oldest has been due."""
 
     kind: str
@@ -23,14 +23,14 @@ class Waiting(NamedTuple):
     oldest_seconds: float
 
 
-class Group(NamedTuple):
+class Counted(NamedTuple):
     """How many there are of a word: a reason, a state, a kind."""
 
     word: str
     number: int
 
 
-class Parked(NamedTuple):
+class CountedParked(NamedTuple):
     """What is parked for a reason: events of customers, or inputs that are none."""
 
     of: str
@@ -38,7 +38,7 @@ class Parked(NamedTuple):
     number: int
 
 
-class Standing(NamedTuple):
+class Watched(NamedTuple):
     """How the installation stands: the last audit, the differences it found, beat, the switch of collecting."""
 
     audited_at: datetime | None
@@ -63,7 +63,7 @@ SELECT '{kind}', count(*), greatest(0, coalesce(extract(epoch FROM %(now)s - min
 FROM ({due} LIMIT %(most)s) AS due(at)
 """
 
-_WAITING: LiteralString = " UNION ALL ".join(_OF_KIND.format(kind=kind, due=due) for kind, due in _DUE.items())
+_DUE_OF_ALL: LiteralString = " UNION ALL ".join(_OF_KIND.format(kind=kind, due=due) for kind, due in _DUE.items())
 
 _PARKED = """
 SELECT 'event', park_reason, count(*)
@@ -87,7 +87,7 @@ _ALERTS = """
 SELECT kind, count(*) FROM (SELECT kind FROM alerts WHERE seen_at IS NULL LIMIT %(most)s) a GROUP BY kind ORDER BY kind
 """
 
-_STANDING = """
+_WATCHED = """
 SELECT (SELECT finished_at FROM audit_turn),
     (SELECT count(*) FROM (SELECT FROM audit_differences WHERE resolved_at IS NULL LIMIT %(most)s) d),
     (SELECT ticked_at FROM last_tick),
@@ -100,29 +100,29 @@ WHERE datname = current_database() AND backend_type = 'client backend' GROUP BY 
 """
 
 
-def waiting(connection: Connection, now: datetime) -> list[Waiting]:
+def due(connection: Connection, now: datetime) -> list[Due]:
     """What is due of each kind, also of those of which nothing is."""
-    return [Waiting._make(cast("Any", row)) for row in _asked(connection, _WAITING, now=now)]
+    return [Due._make(cast("Any", row)) for row in _asked(connection, _DUE_OF_ALL, now=now)]
 
 
-def parked(connection: Connection) -> list[Parked]:
+def parked(connection: Connection) -> list[CountedParked]:
     """What waits for a person, by reason."""
-    return [Parked._make(cast("Any", row)) for row in _asked(connection, _PARKED)]
+    return [CountedParked._make(cast("Any", row)) for row in _asked(connection, _PARKED)]
 
 
-def payments(connection: Connection) -> list[Group]:
+def payments(connection: Connection) -> list[Counted]:
     """Payments that are not over, by state."""
-    return [Group._make(cast("Any", row)) for row in _asked(connection, _PAYMENTS)]
+    return [Counted._make(cast("Any", row)) for row in _asked(connection, _PAYMENTS)]
 
 
-def unseen_alerts(connection: Connection) -> list[Group]:
+def unseen_alerts(connection: Connection) -> list[Counted]:
     """Alerts that nobody has seen, by kind."""
-    return [Group._make(cast("Any", row)) for row in _asked(connection, _ALERTS)]
+    return [Counted._make(cast("Any", row)) for row in _asked(connection, _ALERTS)]
 
 
-def standing(connection: Connection) -> Standing:
+def watched(connection: Connection) -> Watched:
     """How the installation stands."""
-    return Standing._make(cast("Any", _asked(connection, _STANDING)[0]))
+    return Watched._make(cast("Any", _asked(connection, _WATCHED)[0]))
 
 
 def events_charged(connection: Connection) -> int | None:
@@ -136,9 +136,9 @@ def events_charged(connection: Connection) -> int | None:
     return cast("int", cast("Any", row)[0])
 
 
-def connections(connection: Connection) -> list[Group]:
+def connections(connection: Connection) -> list[Counted]:
     """Connections to this database by what they are at; `unknown` where we may not know."""
-    return [Group._make(cast("Any", row)) for row in _asked(connection, _CONNECTIONS)]
+    return [Counted._make(cast("Any", row)) for row in _asked(connection, _CONNECTIONS)]
 
 
 def connections_max(connection: Connection) -> int:

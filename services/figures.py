@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from db import figures as rows
-from db.figures import Group, Parked, Standing, Waiting
+from db.figures import Counted, CountedParked, Due, Watched
 from db.session import Connection, in_transaction
 
 
@@ -14,12 +14,12 @@ class Figures:
 
     events_charged: int | None
     """None where counting takes too long."""
-    parked: list[Parked]
-    waiting: list[Waiting]
-    payments: list[Group]
-    unseen_alerts: list[Group]
-    standing: Standing
-    connections: list[Group]
+    parked: list[CountedParked]
+    due: list[Due]
+    payments: list[Counted]
+    unseen_alerts: list[Counted]
+    watched: Watched
+    connections: list[Counted]
     connections_max: int
 
 
@@ -30,10 +30,10 @@ def read(now: datetime) -> Figures:
         return Figures(
             rows.events_charged(connection),
             rows.parked(connection),
-            rows.waiting(connection, now),
+            rows.due(connection, now),
             rows.payments(connection),
             rows.unseen_alerts(connection),
-            rows.standing(connection),
+            rows.watched(connection),
             rows.connections(connection),
             rows.connections_max(connection),
         )

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -164,7 +165,7 @@ def test_nothing_is_counted_beyond_the_bound(much: str, monkeypatch: pytest.Monk
 
 #: Which index must be enough for each figure.
 INDEXES = {
-    "_WAITING": {
+    "_DUE_OF_ALL": {
         "usage_inbox_in_order",
         "payments_due",
         "refunds_due",
@@ -176,7 +177,7 @@ INDEXES = {
     "_PARKED": {"usage_events_waiting", "parked_inputs_waiting"},
     "_PAYMENTS": {"payments_open"},
     "_ALERTS": {"alerts_unseen"},
-    "_STANDING": {"audit_differences_standing"},
+    "_WATCHED": {"audit_differences_standing"},
 }
 
 
@@ -204,7 +205,7 @@ def test_what_takes_too_long_to_count_is_left_out(much: str) -> None:
     with psycopg.connect(settings().required("database_url")) as holding:
         holding.execute("LOCK TABLE periods")
 
-        def work(connection: Connection) -> tuple[int | None, list[rows.Group]]:
+        def work(connection: Connection) -> tuple[int | None, list[rows.Counted]]:
             return rows.events_charged(connection), rows.payments(connection)
 
         counted = in_transaction(work)
@@ -274,6 +275,22 @@ def test_a_token_that_could_be_guessed_is_no_setting(monkeypatch: pytest.MonkeyP
     with pytest.raises(ValueError, match="metrics_token"):
         settings()
     settings.cache_clear()
+
+
+def test_a_monitor_is_answered_while_all_threads_are_busy(much: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CENTAVO_API_CONNECTIONS", "1")
+    settings.cache_clear()
+    with served_api() as url, psycopg.connect(settings().required("database_url")) as holding:
+        holding.execute("LOCK TABLE wallets")
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(as_(url, VIEW).get, "/v1/customers/ana/wallet")
+            await_condition(lambda: by(scraped(url), "centavo_api_requests_under_way")[()] == 2, 30, "it to wait")
+            found = scraped(url)
+            is_waiting = not waiting.done()
+            holding.rollback()
+
+            assert (is_waiting, waiting.result().status) == (True, 200)
+    assert by(found, "centavo_look_ok") == {"database": 1, "broker": 1}
 
 
 def test_a_look_that_hangs_keeps_no_request_for_long(much: str, monkeypatch: pytest.MonkeyPatch) -> None:

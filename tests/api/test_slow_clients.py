@@ -98,6 +98,16 @@ def test_a_body_a_byte_at_a_time_is_cut_off(impatient: str, path: str) -> None:
     assert BOUND - 0.1 < seconds < BOUND + 5
 
 
+def test_a_head_without_end_is_cut_off(impatient: str) -> None:
+    """However fast it comes."""
+    first = f"GET /v1/info HTTP/1.1\r\nHost: {urlsplit(impatient).netloc}\r\nX-Much: ".encode() + b"x" * 200_000
+
+    answer, seconds = dripped(impatient, first, iter(()))
+
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+    assert seconds < BOUND + 5
+
+
 def test_others_are_answered_while_many_are_slow(impatient: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of whom more are at it than may wait for a thread: who sends a body does not wait for one."""
     monkeypatch.setattr(bounds, "WAITING_MAX", 4)
