@@ -157,6 +157,7 @@ def _of_database(found: Figures) -> Iterator[GaugeMetricFamily]:
     yield _one("centavo_collecting_paused", "1 while nothing is collected by itself.", int(watched.is_paused))
     yield from _moment("centavo_audit_finished", "When the last audit came to its end.", watched.audited_at)
     yield from _moment("centavo_beat_ticked", "When a tick of beat's last came to a worker.", watched.ticked_at)
+    yield from _moment("centavo_stripe_reached", "When a worker last reached Stripe.", watched.stripe_reached_at)
 
 
 def _of_broker(found: Broker) -> Iterator[GaugeMetricFamily]:

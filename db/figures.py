@@ -39,11 +39,12 @@ class CountedParked(NamedTuple):
 
 
 class Watched(NamedTuple):
-    """How the installation stands: the last audit, the differences it found, beat, the switch of collecting."""
+    """How the installation stands: the last audit, the differences it found, beat, Stripe, the switch."""
 
     audited_at: datetime | None
     differences: int
     ticked_at: datetime | None
+    stripe_reached_at: datetime | None
     is_paused: bool
 
 
@@ -90,7 +91,7 @@ SELECT kind, count(*) FROM (SELECT kind FROM alerts WHERE seen_at IS NULL LIMIT 
 _WATCHED = """
 SELECT (SELECT finished_at FROM audit_turn),
     (SELECT count(*) FROM (SELECT FROM audit_differences WHERE resolved_at IS NULL LIMIT %(most)s) d),
-    (SELECT ticked_at FROM last_tick),
+    (SELECT ticked_at FROM last_seen), (SELECT stripe_reached_at FROM last_seen),
     (SELECT paused_at IS NOT NULL FROM collecting_switch)
 """
 

@@ -19,6 +19,8 @@ class DatabaseHealth:
     audited_at: datetime | None
     ticked_at: datetime | None
     """When a tick of beat's last came through to a worker."""
+    stripe_reached_at: datetime | None
+    """When a worker last reached Stripe."""
 
 
 def database(now: datetime) -> DatabaseHealth:
@@ -31,7 +33,7 @@ def database(now: datetime) -> DatabaseHealth:
             int(rows.inbox_lag_seconds(connection, now)),
             int(rows.webhook_lag_seconds(connection, now)),
             summaries.audit_turn(connection).finished_at,
-            ticks.last(connection),
+            *ticks.last(connection),
         )
 
     return in_transaction(work)
@@ -40,3 +42,8 @@ def database(now: datetime) -> DatabaseHealth:
 def note_tick(now: datetime) -> None:
     """A tick of beat's came through to a worker. Raises `DatabaseUnavailable`."""
     in_transaction(lambda connection: ticks.note(connection, now))
+
+
+def note_stripe(now: datetime) -> None:
+    """A worker has reached Stripe. Raises `DatabaseUnavailable`."""
+    in_transaction(lambda connection: ticks.note_stripe(connection, now))

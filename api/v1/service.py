@@ -30,6 +30,8 @@ STRIPE_SECONDS_MAX = 2.0
 STRIPE_KEPT_SECONDS = 10.0
 #: Ticks are noted every five seconds. Of more than some, beat, its broker or whoever takes ticks stands still.
 BEAT_SECONDS_MAX = 30
+#: Workers reach for Stripe every half minute.
+STRIPE_REACHED_SECONDS_MAX = 120
 SERVICE_TYPES = ("model_inference", "mcp_service", "agent_execution", "storage_minio", "api_gateway", "notification")
 
 
@@ -46,7 +48,7 @@ class Info(Answer):
 
 
 class PartOut(Answer):
-    """One thing that is needed: whether it is there, and how it stands; `unknown` where this process may not look."""
+    """One thing that is needed: whether it is there, and how it stands; `unknown` where nobody has looked yet."""
 
     status: Literal["ok", "away", "unknown"]
     detail: dict[str, Any] = Field(default_factory=dict)
@@ -60,7 +62,7 @@ class Health(Answer):
     database: PartOut = Field(description="And how late is what stands in it: seconds of the oldest that is due.")
     broker: PartOut = Field(description="Messages waiting by queue; seconds that the oldest usage has waited.")
     stripe: PartOut = Field(
-        description="Whether it can be reached from here, as of some seconds ago; `unknown` without a key of Stripe's."
+        description="Whether it can be reached: from here, as of some seconds ago; or, without a key, by workers."
     )
     beat: PartOut = Field(description="When a tick of beat's last came through to a worker.")
 
@@ -149,7 +151,12 @@ def detailed_health(_caller: OverAll, request: Request, response: Response) -> H
     now = clock.now()
     found = _database(now)
     stripe: Look[int] = request.app.state.stripe
-    parts = {"database": _of_database(found), "broker": _broker(), "stripe": _stripe(stripe), "beat": _beat(found, now)}
+    parts = {
+        "database": _of_database(found),
+        "broker": _broker(),
+        "stripe": _stripe(stripe, found, now),
+        "beat": _seen("ticked_at", found.ticked_at if found else None, now, BEAT_SECONDS_MAX),
+    }
     away = {name for name, part in parts.items() if part.status == "away"}
     response.status_code = 503 if away & {"database", "broker"} else 200
     return Health(status="degraded" if away else "ok", at=now, **parts)
@@ -187,19 +194,19 @@ def _broker() -> PartOut:
     return PartOut(status="ok", detail=detail)
 
 
-def _stripe(look: Look[int]) -> PartOut:
+def _stripe(look: Look[int], found: DatabaseHealth | None, now: datetime) -> PartOut:
     if settings().stripe_secret_key is None:
-        # It has no business at Stripe, and maybe no way there: the workers of payments have.
-        return PartOut(status="unknown")
+        # This process has no business at Stripe, and maybe no way there; the workers who have say how it is.
+        return _seen("reached_at", found.stripe_reached_at if found else None, now, STRIPE_REACHED_SECONDS_MAX)
     try:
         return PartOut(status="ok", detail={"answered": look.found()})
     except (Unavailable, TimeoutError):
         return PartOut(status="away")
 
 
-def _beat(found: DatabaseHealth | None, now: datetime) -> PartOut:
-    if found is None or found.ticked_at is None:
-        return PartOut(status="away", detail={"ticked_at": None})
-    seconds = int((now - found.ticked_at).total_seconds())
-    status: Literal["ok", "away"] = "ok" if seconds <= BEAT_SECONDS_MAX else "away"
-    return PartOut(status=status, detail={"ticked_at": found.ticked_at, "seconds": seconds})
+def _seen(name: str, at: datetime | None, now: datetime, seconds_max: int) -> PartOut:
+    """What shows itself again and again, and when it last did."""
+    if at is None:
+        return PartOut(status="unknown", detail={name: None})
+    seconds = int((now - at).total_seconds())
+    return PartOut(status="ok" if seconds <= seconds_max else "away", detail={name: at, "seconds": seconds})

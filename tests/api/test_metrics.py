@@ -92,6 +92,7 @@ def test_what_is_charged_parked_due_and_late_is_told(much: str) -> None:
     assert by(found, "centavo_queue_messages") == {"usage": 0, "payments": 0, "ticks": 0}
     assert by(found, "centavo_usage_oldest_seconds") == {(): 0}
     assert by(found, "centavo_beat_ticked_timestamp_seconds") == {(): pytest.approx(NOW.timestamp(), abs=0.001)}
+    assert by(found, "centavo_stripe_reached_timestamp_seconds") == {}
     assert by(found, "centavo_audit_differences") == {(): 0}
     assert by(found, "centavo_audit_finished_timestamp_seconds") == {}
     assert by(found, "centavo_collecting_paused") == {(): 0}
@@ -297,7 +298,7 @@ def test_a_look_that_hangs_keeps_no_request_for_long(much: str, monkeypatch: pyt
     """The database answers, but what is asked of it waits for a lock."""
     monkeypatch.setattr(metrics, "WAITED_SECONDS", 0.3)
     with psycopg.connect(settings().required("database_url")) as holding, served_api() as url:
-        holding.execute("LOCK TABLE last_tick")
+        holding.execute("LOCK TABLE last_seen")
         found = scraped(url)
         holding.rollback()
 

@@ -9,10 +9,11 @@ from urllib.parse import quote
 import pytest
 
 from billing.prices import LadderSpan
+from config.settings import settings
 from db.prices import NewPrice
 from services import prices
 from services.customers import NewCustomer, create_customers
-from services.health import note_tick
+from services.health import note_stripe, note_tick
 from tests.api.asking import ADMIN, VIEW, WRITE, Asker, as_, new_key, told
 from tests.factories import TENANT, a_customer, catalogues
 from tests.looking import rows
@@ -338,6 +339,24 @@ def test_health_in_detail_says_what_is_there(root: Asker) -> None:
     late = {name: seconds for name, seconds in found.body["database"]["detail"].items() if name.endswith("seconds")}
     assert late == {"payments_late_seconds": 0, "inbox_late_seconds": 0, "webhooks_late_seconds": 0}
     assert found.body["beat"]["detail"]["seconds"] < 30
+
+
+def test_without_a_key_of_stripes_its_health_is_told_as_workers_found_it(
+    root: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is less than the state of what this process needs: whatever it is, the status is 200."""
+    monkeypatch.delenv("CENTAVO_STRIPE_SECRET_KEY")
+    settings.cache_clear()
+    note_tick(datetime.now(UTC) - timedelta(seconds=31))
+    seen = [root.get("/health/detailed")]
+    for ago in (300, 0):
+        note_stripe(datetime.now(UTC) - timedelta(seconds=ago))
+        seen.append(root.get("/health/detailed"))
+
+    assert [found.body["stripe"]["status"] for found in seen] == ["unknown", "away", "ok"]
+    assert {(found.status, found.body["status"], found.body["beat"]["status"]) for found in seen} == {
+        (200, "degraded", "away")
+    }
 
 
 @pytest.mark.parametrize("name", ["o'Brien; DROP TABLE wallets --", "100%", "a/b", "ünïcödé", "{}", "$1", "%(x)s"])

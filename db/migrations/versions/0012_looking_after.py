@@ -13,14 +13,25 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_table(
-        "last_tick",
+        "last_seen",
         sa.Column("is_only", sa.Boolean(), server_default=sa.text("true"), nullable=False),
-        sa.Column("ticked_at", sa.DateTime(timezone=True), nullable=True, comment="NULL before the first time"),
-        sa.CheckConstraint("is_only", name=op.f("last_tick_only_one_check")),
-        sa.PrimaryKeyConstraint("is_only", name=op.f("last_tick_pkey")),
-        comment="When a tick of beat's last came through to a worker.",
+        sa.Column(
+            "ticked_at",
+            sa.DateTime(timezone=True),
+            nullable=True,
+            comment="a tick of beat's came through to a worker; NULL before the first time",
+        ),
+        sa.Column(
+            "stripe_reached_at",
+            sa.DateTime(timezone=True),
+            nullable=True,
+            comment="a worker reached Stripe; likewise",
+        ),
+        sa.CheckConstraint("is_only", name=op.f("last_seen_only_one_check")),
+        sa.PrimaryKeyConstraint("is_only", name=op.f("last_seen_pkey")),
+        comment="When what everything waits for was last seen at work.",
     )
-    op.execute("INSERT INTO last_tick DEFAULT VALUES")
+    op.execute("INSERT INTO last_seen DEFAULT VALUES")
     op.create_index(
         "payments_open",
         "payments",
