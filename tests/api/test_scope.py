@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 from fastapi import Depends, FastAPI
@@ -196,6 +196,42 @@ def test_a_member_is_told_of_the_quotas_of_the_tenant(careless: str) -> None:
 
     assert (found.status, found.body["is_allowed"], found.body["refused_by"]) == (200, False, "few")
     assert told(as_(careless, subject="ana").post("/v1/quotas/check", {"customer_id": "bob"})) == (403, "forbidden")
+
+
+ITEM = {"category": "llm_prompt", "provider": "openai", "model": "gpt-4", "unit": "token", "quantity": "1000"}
+QUESTIONS: list[tuple[str, str, Any]] = [
+    ("GET", "/v1/customers/ana/wallet", None),
+    ("GET", "/v1/customers/ana/summary", None),
+    ("GET", "/v1/customers/ana/ledger", None),
+    ("GET", "/v1/customers/ana/holds", None),
+    ("GET", "/v1/customers/ana/statements", None),
+    ("GET", "/v1/usage?customer_id=ana", None),
+    ("GET", "/v1/usage/aggregations?customer_id=ana", None),
+    ("GET", "/v1/statistics?customer_id=ana", None),
+    ("GET", "/v1/prices", None),
+    ("GET", f"/v1/prices/lookup?{urlencode({name: ITEM[name] for name in list(ITEM)[:4]})}", None),
+    ("POST", "/v1/customers/ana/affordability", {"cost": "1"}),
+    ("POST", "/v1/customers/ana/affordability", {"items": [ITEM]}),
+    ("POST", "/v1/quotes", {"customer_id": "ana", "items": [ITEM]}),
+    ("POST", "/v1/quotas/check", {"customer_id": "ana", "tokens": 1}),
+]
+
+
+def test_a_customers_scope_hides_nothing_of_the_customers_own(careless: str) -> None:
+    """A member is told of themselves what an administrator is."""
+    root, member = as_(careless, ADMIN), as_(careless, subject="ana")
+    root.post("/v1/usage", {"customer_id": "ana", "items": [ITEM]}, "of-ana")
+    root.post("/v1/usage", {"customer_id": "bob", "items": [ITEM]}, "of-bob")
+    root.post("/v1/customers/ana/holds", {"amount": "0.5", "currency": "USD"}, "a-hold")
+
+    def answered(asker: Asker, method: str, path: str, body: Any) -> tuple[int, str]:
+        found = asker.ask(method, path, json=body)
+        return found.status, re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "…", json.dumps(found.body))
+
+    for question in QUESTIONS:
+        of_root, of_member = answered(root, *question), answered(member, *question)
+        assert of_root[0] == 200, question
+        assert of_member == of_root, question
 
 
 def test_the_audits_findings_are_those_of_the_own_tenant(careless: str) -> None:
