@@ -21,11 +21,15 @@ def api(
     """Answer HTTP requests: applications under /v1, Stripe's webhooks at /webhooks/stripe, and /health."""
     import uvicorn  # other commands do without
 
+    from api.connections import BoundedConnection
+
     chosen = settings()
     logging.configure(chosen.log_level)
     uvicorn.run(
         "api.app:create_app",
         factory=True,
+        http=BoundedConnection,
+        ws="none",
         host=host or chosen.api_host,
         port=chosen.api_port if port is None else port,
         # Logs are ours: JSON, and no addresses of who asked.
