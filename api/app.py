@@ -15,13 +15,47 @@ from api.handing_over import HandingOver
 from api.measuring import Measured
 from api.metrics import Metrics, get_metrics
 from api.routes import problems
-from api.v1 import customers, explanations, history, holds, moving, quotes, service, statements, usage
+from api.v1 import (
+    customers,
+    explanations,
+    history,
+    holds,
+    moving,
+    payments,
+    plans,
+    pricing,
+    quotas,
+    quotes,
+    service,
+    statements,
+    subscriptions,
+    top_up_rules,
+    usage,
+)
+from api.waiting import Waiting
 from config.settings import settings
 from db import session
 from db.scope import refuse_unscoped
+from services import outcomes
 from tasks.webhooks import hand_over
 
-V1 = (customers, quotes, history, usage, holds, moving, explanations, statements, service)
+V1 = (
+    customers,
+    subscriptions,
+    plans,
+    quotes,
+    pricing,
+    history,
+    usage,
+    holds,
+    quotas,
+    moving,
+    top_up_rules,
+    payments,
+    explanations,
+    statements,
+    service,
+)
 
 
 def create_app() -> FastAPI:
@@ -69,7 +103,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     receiving = webhooks.Receiving(handing_over)
     app.state.receiving = receiving
     app.state.stripe = service.stripe_look()
+    waiting = Waiting(outcomes.look)
+    app.state.waiting = waiting
     yield
+    await waiting.close()
     app.state.metrics.close()
     app.state.stripe.close()
     receiving.close()

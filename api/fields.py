@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic_core import PydanticCustomError
 
 from billing.money import COST_PLACES, written
+from centavo.events import Text
 from services.cursors import CURSOR_CHARACTERS_MAX
 from services.history import PAGE, PAGE_MAX
 
@@ -45,6 +46,15 @@ Amount = Annotated[
     _decimal("100.00"),
 ]
 """A decimal of a request: text, with 12 places at most. A JSON number is taken by its digits."""
+
+UnitPrice = Annotated[
+    Decimal,
+    BeforeValidator(_exact),
+    Field(ge=0, max_digits=24, decimal_places=18, allow_inf_nan=False),
+    PlainSerializer(written, return_type=str),
+    _decimal("0.002"),
+]
+"""A price of a request: text, with 18 places at most."""
 
 Currency = Annotated[
     str,
@@ -88,3 +98,17 @@ class Asking(BaseModel):
     """What a request is made of: nothing but what is said."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Nothing(Asking):
+    """Nothing more is to be said."""
+
+    model_config = Asking.model_config | {"json_schema_extra": {"examples": [{}]}}
+
+
+class Why(Asking):
+    """The reason, as it is written into the trail."""
+
+    reason: Text
+
+    model_config = Asking.model_config | {"json_schema_extra": {"examples": [{"reason": "sent by mistake"}]}}

@@ -9,9 +9,6 @@ from config.settings import settings
 
 app = typer.Typer()
 
-GRACE_SECONDS = 10
-CONNECTIONS_MAX = 500
-
 
 @app.command()
 def api(
@@ -19,23 +16,8 @@ def api(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port. Default: 8300")] = None,
 ) -> None:
     """Answer HTTP requests: applications under /v1, Stripe's webhooks at /webhooks/stripe, and /health."""
-    import uvicorn  # other commands do without
-
-    from api.connections import BoundedConnection
+    from api.serving import serve  # other commands do without
 
     chosen = settings()
     logging.configure(chosen.log_level)
-    uvicorn.run(
-        "api.app:create_app",
-        factory=True,
-        http=BoundedConnection,
-        ws="none",
-        host=host or chosen.api_host,
-        port=chosen.api_port if port is None else port,
-        # Logs are ours: JSON, and no addresses of who asked.
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        limit_concurrency=CONNECTIONS_MAX,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
+    serve("api.app:create_app", host or chosen.api_host, chosen.api_port if port is None else port)
