@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic_core import PydanticCustomError
 
 from billing.money import COST_PLACES, written
+from centavo.events import Text
 from services.cursors import CURSOR_CHARACTERS_MAX
 from services.history import PAGE, PAGE_MAX
 
@@ -46,12 +47,30 @@ Amount = Annotated[
 ]
 """A decimal of a request: text, with 12 places at most. A JSON number is taken by its digits."""
 
+UnitPrice = Annotated[
+    Decimal,
+    BeforeValidator(_exact),
+    Field(ge=0, max_digits=24, decimal_places=18, allow_inf_nan=False),
+    PlainSerializer(written, return_type=str),
+    _decimal("0.002"),
+]
+"""A price of a request: text, with 18 places at most."""
+
 Currency = Annotated[
     str,
     StringConstraints(pattern=r"^([A-Z]{3}|CREDIT)$"),
     Field(description="An ISO currency, or CREDIT.", examples=["USD"]),
 ]
-PaymentCurrency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$"), Field(examples=["BRL"])]
+PaymentUnitPrice = Annotated[
+    Decimal,
+    BeforeValidator(_exact),
+    Field(ge=0, max_digits=24, decimal_places=18, allow_inf_nan=False),
+    PlainSerializer(written, return_type=str),
+    _decimal("0.002"),
+]
+"""A price of a request: text, with 18 places at most."""
+
+Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$"), Field(examples=["BRL"])]
 
 #: Moments of a query, with their zone; those that a calendar can't move between zones are no moments here.
 Since = Annotated[
@@ -88,3 +107,17 @@ class Asking(BaseModel):
     """What a request is made of: nothing but what is said."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Nothing(Asking):
+    """Nothing more is to be said."""
+
+    model_config = Asking.model_config | {"json_schema_extra": {"examples": [{}]}}
+
+
+class Why(Asking):
+    """The reason, as it is written into the trail."""
+
+    reason: Text
+
+    model_config = Asking.model_config | {"json_schema_extra": {"examples": [{"reason": "sent by mistake"}]}}

@@ -7,7 +7,8 @@ The class name is the fact, the docstring the message, the fields identify the r
     │   ├── EnvelopeMalformed, EventMalformed
     │   ├── ItemsMalformed, CursorMalformed
     │   ├── NotFound        TenantNotFound, CustomerNotFound, PlanNotFound, PriceNotFound, WalletNotFound,
-    │   │                   PaymentNotFound, EventNotFound, ParkedNotFound, HoldNotFound, QuotaNotFound, KeyNotFound
+    │   │                   PaymentNotFound, EventNotFound, ParkedNotFound, HoldNotFound, QuotaNotFound, KeyNotFound,
+    │   │                   TopUpRuleNotFound
     │   ├── Conflict        AlreadyExists, IdempotencyConflict
     │   ├── Unauthenticated, Forbidden, TooManyRequests
     │   ├── InsufficientCredits, QuotaExceeded
@@ -142,6 +143,12 @@ class QuotaNotFound(NotFound):
     """There is no such quota; `centavo quotas list` shows what there is."""
 
     code = "unknown_quota"
+
+
+class TopUpRuleNotFound(NotFound):
+    """This wallet has no rule by which it tops itself up."""
+
+    code = "unknown_top_up_rule"
 
 
 class Conflict(Rejected):

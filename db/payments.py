@@ -160,6 +160,16 @@ INSERT INTO payment_log (tenant_id, payment_id, at, source, from_state, to_state
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
 
+#: Under which somebody asked for a move, in the detail of its entry.
+KEY = "idempotency_key"
+
+_IS_ASKED_FOR = f"""
+SELECT EXISTS (
+    SELECT FROM payment_log
+    WHERE tenant_id = %s AND payment_id = %s AND source = 'person' AND detail ->> '{KEY}' = %s
+)
+"""  # noqa: S608 - a word of ours, no input
+
 _WISH_VOID = """
 UPDATE payments SET void_wished_at = %(now)s, void_reason = %(reason)s, due_at = %(now)s, leased_until = NULL,
     updated_at = %(now)s
@@ -173,6 +183,13 @@ def lock(connection: Connection, tenant_id: str, payment_id: UUID) -> PaymentRow
     connection.execute(_LOCK, (tenant_id, payment_id))
     row = connection.execute(_PAYMENT, (tenant_id, payment_id)).fetchone()
     return PaymentRow._make(cast("Any", row)) if row else None
+
+
+def is_asked_for(connection: Connection, tenant_id: str, payment_id: UUID, idempotency_key: str) -> bool:
+    """Whether somebody has moved this payment under this key."""
+    row = connection.execute(_IS_ASKED_FOR, (tenant_id, payment_id, idempotency_key)).fetchone()
+    assert row is not None
+    return cast("bool", row[0])
 
 
 def disputed_minor(connection: Connection, tenant_id: str, payment_id: UUID) -> int:

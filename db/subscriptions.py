@@ -57,6 +57,14 @@ _LOG_OF = """
 SELECT at, move, effective_at, detail FROM subscription_log WHERE tenant_id = %s AND customer_id = %s ORDER BY entry_id
 """
 
+#: Under which a change was asked for, in the detail of its entry.
+KEY = "idempotency_key"
+
+_CHANGED_UNDER = f"""
+SELECT effective_at FROM subscription_log
+WHERE tenant_id = %s AND customer_id = %s AND detail ->> '{KEY}' = %s ORDER BY entry_id LIMIT 1
+"""  # noqa: S608 - a word of ours, no input
+
 _CUT = """
 UPDATE periods SET ends_at = %s WHERE tenant_id = %s AND customer_id = %s AND starts_at = %s
 """
@@ -97,6 +105,12 @@ def log(
 def log_of(connection: Connection, tenant_id: str, customer_id: str) -> list[LogRow]:
     """All that a customer's subscription went through, in order."""
     return [LogRow._make(cast("Any", row)) for row in connection.execute(_LOG_OF, (tenant_id, customer_id))]
+
+
+def changed_under(connection: Connection, customer: tuple[str, str], key: str) -> datetime | None:
+    """When a change that was asked for under a key took effect for (tenant, customer); None if there was none."""
+    row = connection.execute(_CHANGED_UNDER, (*customer, key)).fetchone()
+    return cast("datetime", row[0]) if row else None
 
 
 def periods_of(connection: Connection, tenant_id: str, customer_id: str) -> list[PeriodRow]:

@@ -136,6 +136,12 @@ def set_rule(connection: Connection, rule: RuleRow) -> None:
     connection.execute(_SET_RULE, rule)
 
 
+def remove_rule(connection: Connection, tenant_id: str, wallet_id: int) -> bool:
+    """Take a wallet's rule away; whether it had one."""
+    statement = "DELETE FROM top_up_rules WHERE tenant_id = %s AND wallet_id = %s"
+    return connection.execute(statement, (tenant_id, wallet_id)).rowcount == 1
+
+
 def rules_of(connection: Connection, tenant_id: str, wallet_ids: Sequence[int]) -> list[RuleRow]:
     """The rules of these wallets."""
     statement = (

@@ -1,7 +1,7 @@
 """Catalogue files: price lists and plans as JSON, shipped with Centavo or written by its users."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from importlib.resources import files
@@ -104,6 +104,16 @@ def read_prices(source: str, *, scope: str = "", effective_from: datetime | None
     """The prices of a shipped catalogue or a file. Raises `CatalogueMalformed`, naming line or field."""
     catalogue = _validated(_PriceCatalogue, source, "prices")
     return [_new_price(price, catalogue, scope, effective_from) for price in catalogue.prices]
+
+
+def price_of(said: Mapping[str, Any], scope: str, effective_from: datetime) -> NewPrice:
+    """One price, by the words and the rules of a catalogue. Raises `CatalogueMalformed`, naming the field."""
+    alone = {"currency": said.get("currency"), "effective_from": effective_from, "prices": [said]}
+    try:
+        catalogue = _PriceCatalogue.model_validate(alone)
+    except ValidationError as error:
+        raise CatalogueMalformed("; ".join(_problems(error))) from error
+    return _new_price(catalogue.prices[0], catalogue, scope, effective_from)
 
 
 def read_plans(source: str) -> list[Plan]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from billing.errors import AlreadyExists, PlanNotFound, Rejected
+from billing.errors import AlreadyExists, CustomerNotFound, PlanNotFound, Rejected
 from billing.periods import Calendar, Period
 from billing.subscriptions import anchor_day
 from config.logging import logger
@@ -49,6 +49,18 @@ def create_customers(wanted: Sequence[NewCustomer], now: datetime) -> int:
     created = in_transaction(work)
     log.info("customers created", created=created, given=len(wanted))
     return created
+
+
+def open_wallet(tenant_id: str, customer_id: str, currency: str, now: datetime) -> None:
+    """Give a customer a wallet in a currency, if there is none. Raises `CustomerNotFound`, `Rejected`."""
+    _check_currencies([currency])
+
+    def work(connection: Connection) -> None:
+        if rows.find_customer(connection, tenant_id, customer_id) is None:
+            raise CustomerNotFound(tenant_id=tenant_id, customer_id=customer_id)
+        rows.add_wallet(connection, tenant_id, customer_id, currency, now)
+
+    in_transaction(work)
 
 
 def _create(connection: Connection, wanted: NewCustomer, now: datetime) -> bool:

@@ -207,9 +207,14 @@ def _page(found: Sequence[LedgerRow], limit: int, question: Sequence[object], pl
     return Page(tuple(found[:limit]), more)
 
 
-def _check(asked: Asked | AskedEntries, limit: int) -> None:
+def check_rows(limit: int) -> None:
+    """Raises `Rejected` for what is no number of rows of a page."""
     if not 1 <= limit <= PAGE_MAX:
         raise Rejected(f"a page has 1 to {PAGE_MAX} rows, not {limit}")
+
+
+def _check(asked: Asked | AskedEntries, limit: int) -> None:
+    check_rows(limit)
     if asked.since.tzinfo is None or asked.until.tzinfo is None:
         raise Rejected("a span begins and ends at moments with their zone, such as 2026-11-01T00:00:00Z")
     longest = TENANT_SPAN_MAX if asked.customer_id is None else SPAN_MAX

@@ -1,10 +1,11 @@
 """What a person who looks after payments sees and says: lists, alerts, and who is held."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from billing.errors import CustomerNotFound, PaymentNotFound
-from billing.payments import HoldReason, PaymentState
+from billing.errors import CursorMalformed, CustomerNotFound, PaymentNotFound, TenantNotFound
+from billing.payments import HoldReason, PaymentKind, PaymentState
 from config.logging import logger
 from db import alerts as alert_rows
 from db import collecting, customers
@@ -13,6 +14,8 @@ from db import payments as payment_rows
 from db.alerts import AlertRow
 from db.overview import ListedPayment
 from db.session import Connection, in_transaction
+from services.cursors import after, cursor
+from services.history import PAGE, Page, check_rows
 
 log = logger(__name__)
 
@@ -22,6 +25,40 @@ def payments(
 ) -> list[ListedPayment]:
     """Payments, newest first; of one tenant, customer or state if told."""
     return in_transaction(lambda connection: rows.payments(connection, tenant_id, customer_id, state, limit))
+
+
+def payment_page(
+    tenant_id: str,
+    customer_id: str | None = None,
+    state: PaymentState | None = None,
+    kind: PaymentKind | None = None,
+    *,
+    limit: int = PAGE,
+    at: str | None = None,
+) -> Page[ListedPayment]:
+    """A page of a tenant's payments, newest first. Raises `TenantNotFound`, `CursorMalformed`, `Rejected`."""
+    check_rows(limit)
+    filters = {"tenant_id": tenant_id, "customer_id": customer_id, "state": state, "kind": kind}
+    question = ("payments", *filters.values())
+    place = _place(at, question) if at is not None else None
+
+    def work(connection: Connection) -> list[ListedPayment]:
+        if not customers.existing_tenants(connection, [tenant_id]):
+            raise TenantNotFound(tenant_id=tenant_id)
+        return rows.page(connection, filters, limit + 1, place)
+
+    found = in_transaction(work)
+    last = found[limit - 1] if len(found) > limit else None
+    more = cursor(question, (last.created_at, str(last.payment_id))) if last is not None else None
+    return Page(tuple(found[:limit]), more)
+
+
+def payment(tenant_id: str, payment_id: UUID) -> ListedPayment:
+    """One payment of a tenant. Raises `PaymentNotFound`."""
+    found = in_transaction(lambda connection: rows.payment(connection, tenant_id, payment_id))
+    if found is None:
+        raise PaymentNotFound(payment_id=str(payment_id))
+    return found
 
 
 def named(text: str) -> tuple[str, UUID]:
@@ -69,6 +106,14 @@ def release(tenant_id: str, customer_id: str, reason: HoldReason | None) -> list
     ended = in_transaction(work)
     log.info("customer released", tenant_id=tenant_id, customer_id=customer_id, reasons=ended)
     return ended
+
+
+def _place(at: str, question: Sequence[object]) -> tuple[datetime, UUID]:
+    moment, payment_id = after(at, question, (datetime, str))
+    try:
+        return moment, UUID(payment_id)
+    except ValueError as error:
+        raise CursorMalformed from error
 
 
 def _named(connection: Connection, text: str) -> tuple[str, UUID] | None:

@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from itertools import product
 
-from billing.errors import AlreadyExists, Rejected, TenantNotFound
-from billing.prices import EVERYBODY, Price, PriceBook
+from billing.errors import AlreadyExists, PriceNotFound, Rejected, TenantNotFound
+from billing.prices import EVERYBODY, LadderSpan, Price, PriceBook
 from config.logging import logger
 from db import customers as customer_rows
 from db import prices as rows
 from db.prices import NewPrice
 from db.session import Connection, in_transaction
 from services.cursors import after, cursor
-from services.history import PAGE, PAGE_MAX, Page
+from services.history import PAGE, Page, check_rows
 
 log = logger(__name__)
 
@@ -44,6 +45,50 @@ def load_prices(prices: Sequence[NewPrice], now: datetime, *, is_correction: boo
     return added
 
 
+def add(price: NewPrice, now: datetime, *, is_correction: bool = False) -> Price:
+    """Add one price to the book, and it as it stands there; what is there already is left alone.
+
+    What held before it holds until it begins, and stays in the book. Raises as `load_prices`.
+    """
+    load_prices([price], now, is_correction=is_correction)
+
+    def work(connection: Connection) -> Price:
+        same = [one for one in rows.listed(connection, price.scope, price.provider) if _product(one) == _product(price)]
+        starting = [one for one in same if one.effective_from == price.effective_from and _says(one) == _says(price)]
+        return max(starting, key=lambda one: one.revision)
+
+    return in_transaction(work)
+
+
+def end(tenant_id: str, price_id: int, at: datetime, now: datetime) -> Price:
+    """Let a tenant's own price hold no longer from a moment on; the entry in the book that says so.
+
+    Everybody's price of the product holds from then on, where there is one; else its usage is parked. Raises
+    `PriceNotFound` (the tenant has no such price), and as `load_prices`.
+    """
+    (found,) = in_transaction(lambda connection: rows.load_some(connection, [price_id])) or (None,)
+    if found is None or found.scope != tenant_id:
+        raise PriceNotFound("this is no price of the tenant's own", price_id=price_id)
+    ending = NewPrice(
+        scope=found.scope,
+        category=found.category,
+        provider=found.provider,
+        model=found.model,
+        unit=found.unit,
+        currency=found.currency,
+        unit_price=Decimal(0),
+        per=Decimal(1),
+        ladder=(),
+        ladder_span=LadderSpan.EVENT,
+        is_provider_default=found.is_provider_default,
+        is_ended=True,
+        effective_from=at,
+        revision=0,
+        description=None,
+    )
+    return add(ending, now)
+
+
 def listed(scope: str | None = None, provider: str | None = None) -> list[Price]:
     """The prices of a scope and a provider, or all, in the order of products."""
     return in_transaction(lambda connection: rows.listed(connection, scope, provider))
@@ -56,8 +101,7 @@ def page(
 
     Each with whether it is the tenant's own. Raises `TenantNotFound`, `CursorMalformed`, `Rejected` (no such page).
     """
-    if not 1 <= limit <= PAGE_MAX:
-        raise Rejected(f"a page has 1 to {PAGE_MAX} rows, not {limit}")
+    check_rows(limit)
     question = ("prices", tenant_id, provider)
     place = after(at, question, (int,))[0] if at is not None else 0
 

@@ -17,7 +17,9 @@ from db import customers as customer_rows
 from db import quotas as rows
 from db.quotas import NewQuota
 from db.session import Connection, in_transaction
+from services.cursors import after, cursor
 from services.customers import check_zone
+from services.history import PAGE, Page, check_rows
 from services.standing import check_amount
 
 log = logger(__name__)
@@ -191,6 +193,25 @@ def quotas_of(
     if not 0 < limit <= PAGE_MAX:
         raise Rejected(f"a page has 1 to {PAGE_MAX} rows", limit=limit)
     return in_transaction(lambda connection: rows.listed(connection, tenant_id, limit, subject=subject, after=after))
+
+
+def page(tenant_id: str, subject: str | None = None, *, limit: int = PAGE, at: str | None = None) -> Page[Quota]:
+    """A page of a tenant's quotas by name, of all or of one subject.
+
+    Raises `TenantNotFound`, `CursorMalformed`, `Rejected` (no such page).
+    """
+    check_rows(limit)
+    question = ("quotas", tenant_id, subject)
+    place = after(at, question, (str,))[0] if at is not None else None
+
+    def work(connection: Connection) -> Sequence[Quota]:
+        if not customer_rows.existing_tenants(connection, [tenant_id]):
+            raise TenantNotFound(tenant_id=tenant_id)
+        return rows.listed(connection, tenant_id, limit + 1, subject=subject, after=place)
+
+    found = in_transaction(work)
+    more = cursor(question, (found[limit - 1].name,)) if len(found) > limit else None
+    return Page(tuple(found[:limit]), more)
 
 
 def check(usage: Usage, now: datetime) -> QuotaCheck:

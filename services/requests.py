@@ -80,21 +80,31 @@ def once(asked: Request, work: Callable[[datetime], tuple[int, str]], now: datet
     return Answer(kept.status, kept.answer)
 
 
+def note(principal: Principal, act: Act, now: datetime) -> None:
+    """Write an act into the trail before it is done: one that repeats to the same end, and so needs no key.
+
+    Raises `TenantNotFound`.
+    """
+
+    def work(connection: Connection) -> None:
+        if not customer_rows.existing_tenants(connection, [principal.tenant_id]):
+            raise TenantNotFound(tenant_id=principal.tenant_id)
+        _write(connection, principal, act, now)
+
+    in_transaction(work)
+
+
+def _write(connection: Connection, principal: Principal, act: Act, now: datetime, key: str | None = None) -> None:
+    who, what = (principal.subject, principal.through), (act.action, act.target)
+    rows.add_act(connection, principal.tenant_id, who, what, now, idempotency_key=key, detail=act.detail)
+
+
 def _bind(connection: Connection, asked: Request, now: datetime) -> RequestRow:
     principal = asked.principal
     if not customer_rows.existing_tenants(connection, [principal.tenant_id]):
         raise TenantNotFound(tenant_id=principal.tenant_id)
     if rows.claim(connection, asked.key, asked.operation, asked.body_hash, now) and asked.act is not None:
-        act = asked.act
-        rows.add_act(
-            connection,
-            principal.tenant_id,
-            (principal.subject, principal.through),
-            (act.action, act.target),
-            now,
-            idempotency_key=asked.idempotency_key,
-            detail=act.detail,
-        )
+        _write(connection, principal, asked.act, now, asked.idempotency_key)
     first = rows.request(connection, asked.key)
     if (first.operation, first.body_hash) != (asked.operation, asked.body_hash):
         raise IdempotencyConflict(

@@ -2,11 +2,14 @@
 
 Each change first brings the customer up to now (`services.months.turn`), under their lock: whatever began before it
 is decided by what held then. So a change needs no history to be right, however long the month's tick was away.
+
+Whoever repeats a change under an idempotency key, because its answer was lost, is told when the first took effect.
 """
 
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
+from typing import Any, NamedTuple
 
 from billing.errors import CustomerNotFound, PlanNotFound, Rejected
 from billing.payments import PAID, PaymentKind, payment_id
@@ -25,7 +28,7 @@ from db.months import OpenedPeriod, SubscriptionRow
 from db.owed import NewPayment
 from db.payments import PaymentRow
 from db.session import Connection, in_transaction
-from db.subscriptions import LogRow, PeriodRow
+from db.subscriptions import KEY, LogRow, PeriodRow
 from services import accounts, catalogue, months, periods
 from services.customers import check_zone
 from services.refunds import left_minor
@@ -62,7 +65,9 @@ def periods_of(tenant_id: str, customer_id: str) -> list[PeriodRow]:
     return in_transaction(lambda connection: rows.periods_of(connection, tenant_id, customer_id))
 
 
-def change_plan(tenant_id: str, customer_id: str, plan_id: str, now: datetime, at: At = At.PERIOD_END) -> datetime:
+def change_plan(
+    tenant_id: str, customer_id: str, plan_id: str, now: datetime, at: At = At.PERIOD_END, key: str | None = None
+) -> datetime:
     """Put a customer on the newest version of a plan, now or when the period ends; when that is.
 
     Now, the period ends here and another begins, with a fee of its own and tokens counted from zero; where the plan
@@ -70,7 +75,7 @@ def change_plan(tenant_id: str, customer_id: str, plan_id: str, now: datetime, a
     it is. Raises `PlanNotFound`, `CustomerNotFound`, `Rejected` (ended; the next period has begun already).
     """
 
-    def change(connection: Connection, subscription: SubscriptionRow, current: Period) -> datetime:
+    def change(connection: Connection, subscription: SubscriptionRow, current: Period) -> _Moved:
         plan = _newest(connection, tenant_id, plan_id)
         _refuse_ended(subscription, now)
         detail = {"from": [subscription.plan_id, subscription.plan_version], "to": [plan.plan_id, plan.version]}
@@ -81,25 +86,23 @@ def change_plan(tenant_id: str, customer_id: str, plan_id: str, now: datetime, a
         else:
             effective_at = now
             _begin_anew(connection, subscription, current, plan, now)
-        rows.log(connection, (tenant_id, customer_id), "plan_changed", effective_at, detail, now)
-        return effective_at
+        return _Moved(effective_at, "plan_changed", detail)
 
-    return _changed((tenant_id, customer_id), now, change, is_period_cut=True)
+    return _changed((tenant_id, customer_id), now, change, key, is_period_cut=True)
 
 
-def subscribe(tenant_id: str, customer_id: str, plan_id: str, now: datetime) -> datetime:
+def subscribe(tenant_id: str, customer_id: str, plan_id: str, now: datetime, key: str | None = None) -> datetime:
     """Begin again after an end, on the newest version of a plan: a new period begins now. Raises as `change_plan`."""
 
-    def change(connection: Connection, subscription: SubscriptionRow, current: Period) -> datetime:
+    def change(connection: Connection, subscription: SubscriptionRow, current: Period) -> _Moved:
         plan = _newest(connection, tenant_id, plan_id)
         if subscription.ended_at is None or subscription.ended_at > now:
             raise Rejected(f"customer {customer_id} is subscribed to {subscription.plan_id}; change the plan instead")
         again = subscription._replace(ended_at=None, paused_at=None, billed_from=now)
         _begin_anew(connection, again, current, plan, now)
-        rows.log(connection, (tenant_id, customer_id), "subscribed", now, {"to": [plan.plan_id, plan.version]}, now)
-        return now
+        return _Moved(now, "subscribed", {"to": [plan.plan_id, plan.version]})
 
-    return _changed((tenant_id, customer_id), now, change, is_period_cut=True)
+    return _changed((tenant_id, customer_id), now, change, key, is_period_cut=True)
 
 
 def change_zone(tenant_id: str, customer_id: str, time_zone: str, now: datetime) -> datetime:
@@ -109,56 +112,52 @@ def change_zone(tenant_id: str, customer_id: str, time_zone: str, now: datetime)
     """
     check_zone(time_zone)
 
-    def change(connection: Connection, subscription: SubscriptionRow, current: Period) -> datetime:
+    def change(connection: Connection, subscription: SubscriptionRow, current: Period) -> _Moved:
         rows.save(connection, subscription._replace(time_zone=time_zone))
         detail = {"from": subscription.time_zone, "to": time_zone}
-        rows.log(connection, (tenant_id, customer_id), "zone_changed", current.ends_at, detail, now)
-        return current.ends_at
+        return _Moved(current.ends_at, "zone_changed", detail)
 
     return _changed((tenant_id, customer_id), now, change)
 
 
-def pause(tenant_id: str, customer_id: str, now: datetime) -> datetime:
+def pause(tenant_id: str, customer_id: str, now: datetime, key: str | None = None) -> datetime:
     """Let periods that begin from now on owe no fee and get no free credits. Paused already, nothing changes.
 
     What is used meanwhile is charged as ever. Raises `CustomerNotFound`, `Rejected` (ended).
     """
 
-    def change(connection: Connection, subscription: SubscriptionRow, current: Period) -> datetime:
+    def change(connection: Connection, subscription: SubscriptionRow, current: Period) -> _Moved:
         _refuse_ended(subscription, now)
         if subscription.paused_at is not None:
-            return subscription.paused_at
+            return _Moved(subscription.paused_at)
         rows.save(connection, subscription._replace(paused_at=now))
-        detail = {"period_ends_at": current.ends_at.isoformat()}
-        rows.log(connection, (tenant_id, customer_id), "paused", now, detail, now)
-        return now
+        return _Moved(now, "paused", {"period_ends_at": current.ends_at.isoformat()})
 
-    return _changed((tenant_id, customer_id), now, change)
+    return _changed((tenant_id, customer_id), now, change, key)
 
 
-def resume(tenant_id: str, customer_id: str, now: datetime) -> datetime:
+def resume(tenant_id: str, customer_id: str, now: datetime, key: str | None = None) -> datetime:
     """Go on after a pause: the current period owes its fee, prorated from now where the plan says so, if it has none.
 
     Not paused, nothing changes. Raises `CustomerNotFound`, `Rejected` (ended).
     """
 
-    def change(connection: Connection, subscription: SubscriptionRow, current: Period) -> datetime:
+    def change(connection: Connection, subscription: SubscriptionRow, current: Period) -> _Moved:
         _refuse_ended(subscription, now)
         if subscription.paused_at is None:
-            return now
+            return _Moved(now)
         detail = {"paused_at": subscription.paused_at.isoformat()}
         # What began before the pause owes its whole fee: it is billed as if nothing had been.
         has_begun_before = current.starts_at < subscription.paused_at
         since = subscription.billed_from if has_begun_before else now
         rows.save(connection, subscription._replace(paused_at=None, billed_from=since))
         rows.reopen(connection, (tenant_id, customer_id), current.starts_at)
-        rows.log(connection, (tenant_id, customer_id), "resumed", now, detail, now)
-        return now
+        return _Moved(now, "resumed", detail)
 
-    return _changed((tenant_id, customer_id), now, change)
+    return _changed((tenant_id, customer_id), now, change, key)
 
 
-def end(tenant_id: str, customer_id: str, now: datetime, at: At = At.PERIOD_END) -> datetime:
+def end(tenant_id: str, customer_id: str, now: datetime, at: At = At.PERIOD_END, key: str | None = None) -> datetime:
     """End a subscription, now or when the period ends; when that is. Ended already, nothing changes.
 
     The period itself runs to its end, and has its statement; no other follows it. Now, the rest of its fee is given
@@ -166,37 +165,55 @@ def end(tenant_id: str, customer_id: str, now: datetime, at: At = At.PERIOD_END)
     `CustomerNotFound`.
     """
 
-    def change(connection: Connection, subscription: SubscriptionRow, current: Period) -> datetime:
+    def change(connection: Connection, subscription: SubscriptionRow, current: Period) -> _Moved:
         ended_at = now if at is At.NOW else current.ends_at
         if subscription.ended_at is not None and subscription.ended_at <= ended_at:
-            return subscription.ended_at
+            return _Moved(subscription.ended_at)
         if at is At.NOW:
             _reduce_fee(connection, subscription, current, now)
         rows.save(connection, _with_next(subscription, None, None, None)._replace(ended_at=ended_at))
-        rows.log(connection, (tenant_id, customer_id), "ended", ended_at, {"at": at.value}, now)
-        return ended_at
+        return _Moved(ended_at, "ended", {"at": at.value})
 
-    return _changed((tenant_id, customer_id), now, change)
-
-
-_Change = Callable[[Connection, SubscriptionRow, Period], datetime]
+    return _changed((tenant_id, customer_id), now, change, key)
 
 
-def _changed(identity: Identity, now: datetime, change: _Change, *, is_period_cut: bool = False) -> datetime:
-    """Bring the customer up to now, change, and bring them up to now again, in one transaction under their lock."""
+class _Moved(NamedTuple):
+    """When a change takes effect, and what is written of it; nothing, where all was so already."""
+
+    effective_at: datetime
+    move: str | None = None
+    detail: dict[str, Any] = {}  # noqa: RUF012 - a default that nobody writes into
+
+
+_Change = Callable[[Connection, SubscriptionRow, Period], _Moved]
+
+
+def _changed(
+    identity: Identity, now: datetime, change: _Change, key: str | None = None, *, is_period_cut: bool = False
+) -> datetime:
+    """Bring the customer up to now, change, and bring them up to now again, in one transaction under their lock.
+
+    What was changed under the key before stays as it was changed then.
+    """
 
     def work(connection: Connection) -> datetime:
         month_rows.lock_turns(connection, [identity])
         wallet_rows.lock_of_customers(connection, [identity])
         _subscription(connection, identity)
+        before = rows.changed_under(connection, identity, key) if key is not None else None
+        if before is not None:
+            return before
         months.turn(connection, [identity], now)
         current = periods.current(connection, [identity], now)[identity]
         if is_period_cut and rows.is_next_begun(connection, identity, now):
             raise Rejected("an event that was ahead of its time has begun the next period; try again when it is there")
-        effective_at = change(connection, _subscription(connection, identity), current)
+        moved = change(connection, _subscription(connection, identity), current)
+        if moved.move is not None:
+            detail = moved.detail if key is None else moved.detail | {KEY: key}
+            rows.log(connection, identity, moved.move, moved.effective_at, detail, now)
         accounts.forget([identity])
         months.turn(connection, [identity], now)
-        return effective_at
+        return moved.effective_at
 
     effective_at = in_transaction(work)
     log.info(

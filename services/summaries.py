@@ -9,8 +9,10 @@ from billing.tiers import tiers_owed
 from db import customers as customer_rows
 from db import summaries as rows
 from db.session import Connection, in_transaction
-from db.summaries import PaymentSum, StandingDifference, Turn
+from db.summaries import CustomerSum, PaymentSum, StandingDifference, Turn
 from services import standing
+from services.cursors import after, cursor
+from services.history import PAGE, Page, check_rows
 
 DIFFERENCES_MAX = 1000
 
@@ -35,6 +37,15 @@ class PeriodSummary:
     """Up to how many it goes; None on plans without tiers."""
     payment_currency: str
     payments: tuple[PaymentSum, ...]
+
+    @property
+    def due_minor(self) -> int:
+        """What of fees and tiers is still to be collected, in minor units of the payment currency."""
+        return sum(
+            one.due_minor
+            for one in self.payments
+            if one.kind != PaymentKind.TOP_UP and one.currency == self.payment_currency
+        )
 
     def of(self, kind: PaymentKind) -> tuple[int, int]:
         """How many payments of a kind, and what they come to in minor units."""
@@ -79,6 +90,25 @@ def summary(tenant_id: str, customer_id: str, now: datetime) -> PeriodSummary:
         )
 
     return in_transaction(work)
+
+
+def customers(tenant_id: str, now: datetime, *, limit: int = PAGE, at: str | None = None) -> Page[CustomerSum]:
+    """A page of a tenant's customers by name, each with tokens, tiers and what is due in the period around now.
+
+    Raises `TenantNotFound`, `CursorMalformed`, `Rejected` (no such page).
+    """
+    check_rows(limit)
+    question = ("customers", tenant_id)
+    place = after(at, question, (str,))[0] if at is not None else None
+
+    def work(connection: Connection) -> list[CustomerSum]:
+        if not customer_rows.existing_tenants(connection, [tenant_id]):
+            raise TenantNotFound(tenant_id=tenant_id)
+        return rows.customers(connection, tenant_id, now, limit + 1, place)
+
+    found = in_transaction(work)
+    more = cursor(question, (found[limit - 1].customer_id,)) if len(found) > limit else None
+    return Page(tuple(found[:limit]), more)
 
 
 def reconciliation(tenant_id: str, limit: int = DIFFERENCES_MAX) -> Reconciliation:

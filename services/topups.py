@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID
 
-from billing.errors import IdempotencyConflict, Rejected, WalletNotFound
+from billing.errors import IdempotencyConflict, Rejected, TopUpRuleNotFound, WalletNotFound
 from billing.money import COST_PLACES, as_cost, in_minor_units, written
 from billing.payments import AlertKind, PaymentKind, PaymentState
 from billing.payments import payment_id as payment_id_of
 from config.logging import logger
+from db import history as history_rows
 from db import owed as owed_rows
 from db import topups as rows
 from db import wallets as wallet_rows
@@ -118,6 +119,32 @@ def set_rule(
 
     in_transaction(work)
     log.info("top-up rule set", tenant_id=tenant_id, customer_id=customer_id, is_active=is_active)
+
+
+def rule_of(tenant_id: str, customer_id: str, wallet_currency: str) -> RuleRow:
+    """The rule of a wallet. Raises `WalletNotFound`, `TopUpRuleNotFound`."""
+
+    def work(connection: Connection) -> RuleRow:
+        wallet_id = history_rows.wallets(connection, tenant_id, customer_id).get(wallet_currency)
+        if wallet_id is None:
+            raise WalletNotFound(tenant_id=tenant_id, customer_id=customer_id, currency=wallet_currency)
+        for rule in rows.rules_of(connection, tenant_id, [wallet_id]):
+            return rule
+        raise TopUpRuleNotFound(customer_id=customer_id, currency=wallet_currency)
+
+    return in_transaction(work)
+
+
+def remove_rule(tenant_id: str, customer_id: str, wallet_currency: str) -> None:
+    """Let a wallet top itself up no more; what fell due is collected. Raises `WalletNotFound`, `TopUpRuleNotFound`."""
+
+    def work(connection: Connection) -> None:
+        wallet = _wallet(connection, tenant_id, customer_id, wallet_currency)
+        if not rows.remove_rule(connection, tenant_id, wallet.wallet_id):
+            raise TopUpRuleNotFound(customer_id=customer_id, currency=wallet_currency)
+
+    in_transaction(work)
+    log.info("top-up rule removed", tenant_id=tenant_id, customer_id=customer_id)
 
 
 def look_for_low_wallets(now: datetime) -> int:

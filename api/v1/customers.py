@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import Query
 from pydantic import Field
 
-from api.access import Seen
-from api.fields import Amount, Answer, Asking, Currency, Number
+from api.access import Seen, Viewer
+from api.fields import PAGE_ROWS, Amount, Answer, Asking, Currency, Cursor, Limit, Number
 from api.routes import problems, router
 from billing.affordability import Affordability, Refusal
 from billing.grants import Source
@@ -193,6 +193,7 @@ class PaymentSumOut(Answer):
     amount_minor: int
     paid: int
     paid_minor: int = Field(description="What came in, less what was given back.")
+    due_minor: int = Field(description="What is still to be collected.")
 
 
 class Summary(Answer):
@@ -214,7 +215,38 @@ class Summary(Answer):
     tier_payments: int
     tier_payments_minor: int
     total_minor: int = Field(description="Fees and tiers together.")
+    due_minor: int = Field(description="What of these is still to be collected.")
     payments: list[PaymentSumOut]
+
+
+class CustomerSummary(Answer):
+    """A customer's period around now; without a row of its own, nothing was used in it yet."""
+
+    customer_id: str
+    plan_id: str
+    plan_version: int
+    period_starts_at: datetime | None
+    period_ends_at: datetime | None
+    tokens: int
+    included_tokens: int
+    tier: int
+    payment_currency: str
+    due_minor: int = Field(description="What of fees and tiers is still to be collected.")
+    paid_minor: int = Field(description="What came in, less what was given back.")
+
+
+class CustomerPage(Answer):
+    """A page of customers, by name."""
+
+    customers: list[CustomerSummary]
+    next: str | None
+
+
+@routes.get("/customers", operation_id="list_customers", summary="Every customer at a glance", responses=problems(404))
+def list_customers(caller: Viewer, limit: Limit = PAGE_ROWS, cursor: Cursor = None) -> CustomerPage:
+    """Tokens, tiers and what is due of each, in one answer."""
+    page = summaries.customers(caller.tenant_id, clock.now(), limit=limit, at=cursor)
+    return CustomerPage(customers=[CustomerSummary.model_validate(one) for one in page.rows], next=page.next)
 
 
 @routes.get(
@@ -278,5 +310,6 @@ def get_summary(seen: Seen) -> Summary:
         tier_payments=tiers,
         tier_payments_minor=tiers_minor,
         total_minor=fee + tiers_minor,
+        due_minor=found.due_minor,
         payments=[PaymentSumOut.model_validate(one) for one in found.payments],
     )

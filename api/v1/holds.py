@@ -7,7 +7,7 @@ from fastapi import Path, Query, Request, Response
 from pydantic import AwareDatetime, Field, model_validator
 
 from api.access import Caller, CustomerId, Seen, Viewer, Writer, in_sight
-from api.fields import Amount, Answer, Asking, Currency, Number
+from api.fields import Amount, Answer, Asking, Currency, Nothing, Number
 from api.idempotency import IdempotencyKey, answered_once
 from api.routes import problems, router
 from billing.credit_holds import HoldState
@@ -86,12 +86,6 @@ class HoldPage(Answer):
     """A customer's holds, the newest first."""
 
     holds: list[HoldOut]
-
-
-class ReleaseQuestion(Asking):
-    """Nothing more is to be said."""
-
-    model_config = Asking.model_config | {"json_schema_extra": {"examples": [{}]}}
 
 
 class QuotaQuestion(Asking):
@@ -193,7 +187,7 @@ def show_hold(caller: Viewer, hold_id: HoldId) -> HoldOut:
     responses=problems(404, 409, has_body=True),
 )
 def release_hold(
-    request: Request, caller: Writer, hold_id: HoldId, question: ReleaseQuestion, idempotency_key: IdempotencyKey
+    request: Request, caller: Writer, hold_id: HoldId, question: Nothing, idempotency_key: IdempotencyKey
 ) -> Response:
     """Harmless where it is closed already."""
 

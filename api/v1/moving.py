@@ -25,6 +25,9 @@ from services.topups import Offer
 routes = router("credits")
 
 
+Minor = Annotated[int, Field(gt=0, lt=10**15, description="In minor units: 10000 is R$ 100.00.")]
+
+
 class GrantQuestion(Asking):
     """Value to give: how much of which wallet, from where and why, and when it pays."""
 
@@ -59,7 +62,7 @@ class TopUpQuestion(Asking):
 
     currency: Currency
     credit_amount: Amount
-    amount_minor: Annotated[int, Field(gt=0, lt=10**15, description="In minor units: 10000 is R$ 100.00.")]
+    amount_minor: Minor
     payment_currency: PaymentCurrency
 
     model_config = Asking.model_config | {

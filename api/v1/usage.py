@@ -8,7 +8,7 @@ from fastapi import Path, Request, Response
 from pydantic import Field
 
 from api.access import Admin, Writer
-from api.fields import Answer, Asking, Number
+from api.fields import Answer, Asking, Number, Why
 from api.idempotency import IdempotencyKey, answered_once
 from api.routes import Responses, problems, router
 from api.v1.history import EventStatus
@@ -110,14 +110,6 @@ class UsageAnswer(Answer):
         return cls(**plain, due=[DuePayment.model_validate(one) for one in found.due])
 
 
-class VoidQuestion(Asking):
-    """Why an event is void."""
-
-    reason: Text
-
-    model_config = Asking.model_config | {"json_schema_extra": {"examples": [{"reason": "sent by mistake"}]}}
-
-
 class TiersOut(Answer):
     """Payments of tiers that are owed no longer: not collected, given back, and kept."""
 
@@ -175,7 +167,7 @@ def record_usage(
     responses=problems(404, 409, has_body=True),
 )
 def void_usage(
-    request: Request, caller: Admin, key: EventKey, question: VoidQuestion, idempotency_key: IdempotencyKey
+    request: Request, caller: Admin, key: EventKey, question: Why, idempotency_key: IdempotencyKey
 ) -> Response:
     """As if it had never been: its wallet gets back what it took, into the same grants; tiers are owed no longer."""
 

@@ -99,6 +99,7 @@ payments = Table(
     Index(
         "payments_of_intent", "stripe_payment_intent_id", postgresql_where=text("stripe_payment_intent_id IS NOT NULL")
     ),
+    Index("payments_of_tenant", "tenant_id", "created_at", "payment_id"),
     Index("payments_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index(
         "payments_without_card",
