@@ -30,8 +30,10 @@ from api.v1 import (
     top_up_rules,
     usage,
 )
+from api.waiting import Waiting
 from config.settings import settings
 from db import session
+from services import outcomes
 from tasks.webhooks import hand_over
 
 V1 = (
@@ -91,6 +93,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     handing_over.start()
     receiving = webhooks.Receiving(handing_over)
     app.state.receiving = receiving
+    waiting = Waiting(outcomes.look)
+    app.state.waiting = waiting
     yield
+    await waiting.close()
     receiving.close()
     session.allow(1)

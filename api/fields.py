@@ -61,16 +61,7 @@ Currency = Annotated[
     StringConstraints(pattern=r"^([A-Z]{3}|CREDIT)$"),
     Field(description="An ISO currency, or CREDIT.", examples=["USD"]),
 ]
-PaymentUnitPrice = Annotated[
-    Decimal,
-    BeforeValidator(_exact),
-    Field(ge=0, max_digits=24, decimal_places=18, allow_inf_nan=False),
-    PlainSerializer(written, return_type=str),
-    _decimal("0.002"),
-]
-"""A price of a request: text, with 18 places at most."""
-
-Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$"), Field(examples=["BRL"])]
+PaymentCurrency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$"), Field(examples=["BRL"])]
 
 #: Moments of a query, with their zone; those that a calendar can't move between zones are no moments here.
 Since = Annotated[

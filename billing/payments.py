@@ -58,6 +58,9 @@ COLLECTABLE = frozenset(
     }
 )
 
+#: Nobody knows yet whether the money moves. Of anything else, somebody waiting can be told what came of it.
+UNDECIDED = frozenset({PaymentState.DUE, PaymentState.SUBMITTING, PaymentState.UNKNOWN, PaymentState.PROCESSING})
+
 #: Not begun, or every attempt so far was declined.
 WAITING = frozenset(
     {

@@ -53,7 +53,7 @@ class PriceQuestion(Asking):
     currency: Currency
     unit_price: UnitPrice | None = None
     per: Amount | None = Field(default=None, description="Left out, 1.")
-    ladder: Annotated[list[RungQuestion], Field(max_length=RUNGS_MAX)] = []
+    ladder: Annotated[tuple[RungQuestion, ...], Field(max_length=RUNGS_MAX)] = ()
     ladder_span: LadderSpan = LadderSpan.EVENT
     is_provider_default: bool = Field(default=False, description="It serves models that no price names, too.")
     effective_from: EffectiveFrom = None
@@ -118,7 +118,7 @@ def create_price(request: Request, caller: Admin, question: PriceQuestion, idemp
         wanted = price_of(question.said(), caller.tenant_id, starts)
         return 201, PriceAnswer.of(prices.add(wanted, clock.now(), is_correction=question.is_correction))
 
-    product = "/".join((question.category, question.provider, question.model, question.unit))
+    product = f"{question.category}/{question.provider}/{question.model}/{question.unit}"
     act = Act("price.create", product, question.model_dump(mode="json", exclude_unset=True))
     return answered_once(request, caller, idempotency_key, question, work, act=act)
 

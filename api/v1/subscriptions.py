@@ -34,7 +34,7 @@ class CustomerQuestion(Asking):
     customer_id: Identifier
     plan_id: PlanId
     time_zone: Zone = "America/Sao_Paulo"
-    currencies: Annotated[list[Currency], Field(max_length=WALLETS_MAX)] = []
+    currencies: Annotated[tuple[Currency, ...], Field(max_length=WALLETS_MAX)] = ()
 
     model_config = Asking.model_config | {
         "json_schema_extra": {"examples": [{"customer_id": "ana", "plan_id": "tiers-8m", "currencies": ["BRL"]}]},
@@ -173,9 +173,7 @@ def create_customer(
     request: Request, caller: Admin, question: CustomerQuestion, idempotency_key: IdempotencyKey
 ) -> Response:
     """With wallets, on the newest version of a plan, whose fee is due for the period that begins. Again: harmless."""
-    new = NewCustomer(
-        caller.tenant_id, question.customer_id, question.plan_id, question.time_zone, tuple(question.currencies)
-    )
+    new = NewCustomer(caller.tenant_id, question.customer_id, question.plan_id, question.time_zone, question.currencies)
 
     def work(_first_at: datetime) -> tuple[int, CustomerMade]:
         is_new = customers.create_customers([new], clock.now()) > 0

@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Path, Request, Response
+from fastapi import Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from api.access import Admin, Writer
@@ -12,6 +13,7 @@ from api.fields import Answer, Asking, Number, Why
 from api.idempotency import IdempotencyKey, answered_once
 from api.routes import Responses, problems, router
 from api.v1.history import EventStatus
+from api.waiting import Waiting
 from billing.payments import PaymentState
 from centavo import Item, UsageEvent
 from centavo.events import ITEMS_MAX, Identifier, Key, Metadata, Moment, Name, Text
@@ -84,6 +86,8 @@ class DuePayment(Answer):
     currency: str
     state: PaymentState
     due_at: datetime | None
+    decline_code: str | None = None
+    is_pending: bool = Field(default=True, description="Nobody knows yet whether the money moves.")
 
 
 class UsageAnswer(Answer):
@@ -137,6 +141,18 @@ _RECORDED: Responses = {
 }
 
 
+WAIT_SECONDS_MAX = 30
+Wait = Annotated[
+    str | None,
+    Query(
+        pattern=r"^([1-9]|[12][0-9]|30)s$",
+        description=f"So long at most, up to {WAIT_SECONDS_MAX}s, the answer waits for the outcome of `due`: "
+        "what is not known by then says `is_pending`. It waits anew when the request is repeated.",
+        examples=["5s"],
+    ),
+]
+
+
 @routes.post(
     "/usage",
     operation_id="record_usage",
@@ -145,8 +161,8 @@ _RECORDED: Responses = {
     response_model=UsageAnswer,
     responses=problems(402, 404, 409, has_body=True, but=_RECORDED),
 )
-def record_usage(
-    request: Request, caller: Writer, question: UsageQuestion, idempotency_key: IdempotencyKey
+async def record_usage(
+    request: Request, caller: Writer, question: UsageQuestion, idempotency_key: IdempotencyKey, wait: Wait = None
 ) -> Response:
     """By the way that workers record envelopes: exactly once per event key, into debt if need be."""
 
@@ -156,7 +172,25 @@ def record_usage(
         status = 202 if found.status == EventStatus.PARKED else 201 if found.is_new else 200
         return status, UsageAnswer.of(found)
 
-    return answered_once(request, caller, idempotency_key, question, work)
+    response = await run_in_threadpool(answered_once, request, caller, idempotency_key, question, work)
+    if wait is not None:
+        waiting: Waiting = request.app.state.waiting
+        await _with_outcomes(response, waiting, int(wait.removesuffix("s")))
+    return response
+
+
+async def _with_outcomes(response: Response, waiting: Waiting, seconds: int) -> None:
+    """Put into an answer what has become of the payments that are due in it."""
+    answer = UsageAnswer.model_validate_json(bytes(response.body))
+    if not answer.due:
+        return
+    seen = await waiting.outcomes([one.payment_id for one in answer.due], seconds)
+    for one in answer.due:
+        if (outcome := seen.get(one.payment_id)) is not None:
+            one.state, one.due_at = PaymentState(outcome.state), outcome.due_at
+            one.decline_code, one.is_pending = outcome.decline_code, outcome.is_pending
+    response.body = answer.model_dump_json().encode()
+    response.headers["Content-Length"] = str(len(response.body))
 
 
 @routes.post(

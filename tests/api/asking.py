@@ -87,6 +87,12 @@ class Asker:
     def post(self, path: str, body: Any, key: str | None = None) -> Answered:
         return self.ask("POST", path, json=body, headers={"Idempotency-Key": key} if key else None)
 
+    def put(self, path: str, body: Any) -> Answered:
+        return self.ask("PUT", path, json=body)
+
+    def delete(self, path: str) -> Answered:
+        return self.ask("DELETE", path)
+
 
 def as_(url: str, *capabilities: str, subject: str = "root", tenant_id: str = TENANT, **more: Any) -> Asker:
     """Somebody of a tenant with these capabilities."""
