@@ -1,6 +1,6 @@
 """How much may be used: quotas, budgets of features, customers' caps. Asking them is in `api.v1.holds`."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Path, Query, Response
 from pydantic import Field
@@ -113,7 +113,7 @@ def list_quotas(
 def put_quota(caller: Admin, name: QuotaName, question: QuotaQuestion, response: Response) -> QuotaOut:
     """Make it, or give the one of this name another limit; another quota of the same name is refused."""
     _note(caller, "quota.put", name, question)
-    said = question.model_dump() | {"subject": question.subject or ""}
+    said = _said(question) | {"subject": question.subject or ""}
     return _answered(quotas.set_quota(Wanted(caller.tenant_id, name, **said), clock.now()), response)
 
 
@@ -126,7 +126,7 @@ def put_quota(caller: Admin, name: QuotaName, question: QuotaQuestion, response:
 def put_budget(caller: Admin, feature: Feature, question: BudgetQuestion, response: Response) -> QuotaOut:
     """One for each currency, day or month, and customer; it is listed and removed as a quota, by its name."""
     _note(caller, "budget.put", feature, question)
-    done = quotas.set_budget(caller.tenant_id, feature, now=clock.now(), **question.model_dump())
+    done = quotas.set_budget(caller.tenant_id, feature, now=clock.now(), **_said(question))
     return _answered(done, response)
 
 
@@ -139,7 +139,7 @@ def put_budget(caller: Admin, feature: Feature, question: BudgetQuestion, respon
 def put_cap(caller: Admin, customer_id: CustomerId, question: CapQuestion, response: Response) -> QuotaOut:
     """One for each currency, and day or month; it is listed and removed as a quota, by its name."""
     _note(caller, "cap.put", customer_id, question)
-    done = quotas.set_cap(caller.tenant_id, customer_id, now=clock.now(), **question.model_dump())
+    done = quotas.set_cap(caller.tenant_id, customer_id, now=clock.now(), **_said(question))
     return _answered(done, response)
 
 
@@ -155,6 +155,10 @@ def delete_quota(caller: Admin, name: QuotaName) -> None:
     """It counts and refuses no more. What it has counted stays."""
     requests.note(caller, Act("quota.end", name), clock.now())
     quotas.end_quota(caller.tenant_id, name, clock.now())
+
+
+def _said(question: Asking) -> dict[str, Any]:
+    return {name: getattr(question, name) for name in type(question).model_fields}
 
 
 def _note(caller: Principal, action: str, target: str, question: Asking) -> None:
