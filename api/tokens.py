@@ -6,7 +6,9 @@ token, says by which algorithm it was signed, so a token can talk nobody into `n
 a secret.
 """
 
+import hashlib
 import json
+import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -24,6 +26,7 @@ SECRET_BYTES_MIN = 32
 RSA_BITS_MIN = 2048
 #: By how much the clocks of the issuer and of this machine may differ.
 LEEWAY_SECONDS = 5
+VERIFIED_MAX = 10_000
 
 
 class KeysUnreadable(Unavailable):
@@ -76,6 +79,19 @@ class _Kept(NamedTuple):
 _kept: dict[Path, _Kept] = {}
 
 
+class _Verified(NamedTuple):
+    """A token that was found good: until when, and by which keys and settings."""
+
+    principal: Principal
+    expires_at: int
+    by: tuple[object, ...]
+
+
+#: Of tokens by their hash: a signature is verified once. Whether a token is over, and whether keys or settings have
+#: changed since, is looked at each time, so what is kept outlives neither.
+_verified_before: dict[bytes, _Verified] = {}
+
+
 def principal_of(token: str) -> Principal:
     """Whose token this is. Raises `Unauthenticated`, which never repeats it, and `KeysUnreadable`."""
     chosen = settings()
@@ -83,19 +99,38 @@ def principal_of(token: str) -> Principal:
         raise Unauthenticated("this server takes no tokens; send an API key")
     if len(token) > TOKEN_CHARACTERS_MAX:
         raise Unauthenticated(f"a token has at most {TOKEN_CHARACTERS_MAX} characters")
-    keys = _keys_in(chosen.api_jwt_keys)
+    stamp, keys = _keys_in(chosen.api_jwt_keys)
+    by = (chosen.api_jwt_keys, stamp, chosen.api_jwt_audience, chosen.api_jwt_issuer)
+    digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+    known = _verified_before.get(digest)
+    if known is not None and known.by == by and known.expires_at > time.time() - LEEWAY_SECONDS:
+        return known.principal
+
+    principal, expires_at = _principal(token, keys)
+
+    if len(_verified_before) >= VERIFIED_MAX:
+        _verified_before.clear()
+    _verified_before[digest] = _Verified(principal, expires_at, by)
+    return principal
+
+
+def _principal(token: str, keys: dict[str, jwt.PyJWK]) -> tuple[Principal, int]:
+    """Whose token this is and when it is over, if its signature is one of these keys'. Raises `Unauthenticated`."""
+    chosen = settings()
     try:
         named = jwt.get_unverified_header(token).get("kid")
         key = keys.get(named) if isinstance(named, str) else None
         if key is None:
             raise Unauthenticated("this token is signed by no key of ours, or does not name it")
-        claims = _Claims.model_validate(_verified(token, key, chosen.api_jwt_audience, chosen.api_jwt_issuer))
+        said = _verified(token, key, chosen.api_jwt_audience, chosen.api_jwt_issuer)
+        claims = _Claims.model_validate(said)
     except jwt.ExpiredSignatureError:
         raise Unauthenticated("this token has expired; get a new one") from None
     except (jwt.PyJWTError, ValidationError, ValueError, TypeError):
         raise Unauthenticated("this token is not valid here") from None
     capabilities = frozenset(Capability(one) for one in claims.capabilities if one in set(Capability))
-    return Principal(claims.tenant_id, claims.sub, capabilities, Through.TOKEN, claims.customer_id or claims.sub)
+    whose = (claims.tenant_id, claims.sub, capabilities, Through.TOKEN, claims.customer_id or claims.sub)
+    return Principal(*whose), int(said["exp"])
 
 
 def _verified(token: str, key: jwt.PyJWK, audience: str | None, issuer: str | None) -> dict[str, Any]:
@@ -112,7 +147,7 @@ def _verified(token: str, key: jwt.PyJWK, audience: str | None, issuer: str | No
     return claims
 
 
-def _keys_in(path: Path) -> dict[str, jwt.PyJWK]:
+def _keys_in(path: Path) -> _Kept:
     """The keys of a file by their names; read once, and then only looked at."""
     try:
         found = path.stat()
@@ -124,7 +159,7 @@ def _keys_in(path: Path) -> dict[str, jwt.PyJWK]:
         # Neither the file nor an error of the library that quotes it is for any log.
         said = _said(error) if isinstance(error, ValidationError | KeyRefused | OSError) else "it is no JWK set"
         raise KeysUnreadable(f"{path}: {said}; see CENTAVO_API_JWT_KEYS") from None
-    return kept.keys
+    return kept
 
 
 class KeyRefused(ValueError):

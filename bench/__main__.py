@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench import ceiling, drain, grown, measure, months, shards, single
+from bench import asked, ceiling, drain, grown, measure, months, shards, single
 from bench.brokers import Broker, a_rabbitmq
 from bench.emit import measure_emit
 from bench.latency import measure_latency
@@ -32,7 +32,7 @@ MANY_CUSTOMERS = 1_000_000
 NAIVE_SHARE = 25
 #: A million customers with their wallets and periods take 0.9 GB; a server that can't hold them measures its disk.
 SERVER_SETTINGS = {"shared_buffers": "2GB"}
-PARTS = ("drain", "many", "shards", "single", "emit", "latency", "memory", "months", "grown")
+PARTS = ("drain", "many", "shards", "single", "emit", "latency", "memory", "months", "grown", "asked")
 SUBSCRIPTIONS = 100_000
 SHARDED = "centavo, two shards"
 
@@ -125,6 +125,7 @@ def main(
     ] = "valkey",
     memory_events: Annotated[int, typer.Option(min=200_000, help="Events for the growth of memory.")] = 1_000_000,
     grown_events: Annotated[int, typer.Option(min=100_000, help="Events in tables that have grown.")] = 10_000_000,
+    asked_seconds: Annotated[float, typer.Option(min=1, help="Seconds a round of questions over HTTP.")] = 10,
     json: Annotated[Path | None, typer.Option(help="Write the figures there, too.")] = None,
 ) -> None:
     """Measure the usage path beside a task-per-event worker and a frozen ceiling; all in this run, on this machine."""
@@ -142,6 +143,7 @@ def main(
             "memory": lambda: {"memory": _memory(bench, memory_events)},
             "months": lambda: {"months": _months(bench)},
             "grown": lambda: {"grown": _grown(bench, grown_events)},
+            "asked": lambda: {"asked": _asked(bench, asked_seconds)},
         }
         for name in PARTS:
             if name in wanted:
@@ -287,6 +289,34 @@ def _months(bench: Bench) -> dict[str, Any]:
     use(database_url=target.database_url, broker_url=target.broker_url, environment="sandbox")
     months.create(target)
     return _show(f"{SUBSCRIPTIONS:,} subscriptions fall due", months.measure_months(target))
+
+
+def _asked(bench: Bench, seconds: float) -> dict[str, Any]:
+    target = bench.target("asked", CUSTOMERS)
+    ways = {"can_afford": asked.can_afford, "bare route": asked.bare}
+    kept: dict[str, list[asked.Answers]] = {name: [] for name in ways}
+
+    def one(name: str) -> float:
+        # More events than can be emitted in a round: no key comes twice.
+        first = bench.first(int(asked.EVENTS_PER_SECOND * (seconds + 60)))
+        with tempfile.TemporaryDirectory(prefix="centavo-bench-") as folder:
+            answers = ways[name](target, Path(folder), seconds=seconds, first=first)
+        kept[name].append(answers)
+        return answers.per_second
+
+    console.print(f"[bold]·[/] asked over HTTP, {asked.CONNECTIONS} connections")
+    figures = measure.alternate({name: lambda _, name=name: one(name) for name in ways}, bench.rounds)
+    title = f"asked, while {asked.EVENTS_PER_SECOND:,} events/s are emitted"
+    console.print(measure.figures_table(title, "requests/s", figures, baseline="bare route"))
+    told = {name: _middle(answers) for name, answers in kept.items()}
+    for name, said in told.items():
+        _show(f"{name}: the round in the middle", said)
+    ratio = round(figures["can_afford"].times(figures["bare route"]), 3)
+    return {name: asdict(said) for name, said in told.items()} | {"can_afford to bare": ratio}
+
+
+def _middle(answers: list[asked.Answers]) -> asked.Answers:
+    return sorted(answers, key=lambda one: one.per_second)[len(answers) // 2]
 
 
 def _emit(bench: Bench) -> dict[str, Any]:

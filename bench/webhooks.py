@@ -90,18 +90,21 @@ def deliver(port: int, event_id: str) -> int:
 
 
 @contextmanager
-def api(database_url: str, broker_url: str, logs: Path) -> Iterator[int]:
-    """The API in a process of its own; its port."""
+def api(
+    database_url: str, broker_url: str, logs: Path, serve: str = "from cli.api import api as serve", **more: str
+) -> Iterator[int]:
+    """The API, or whatever else an import calls `serve`, in a process of its own; its port."""
     with bind() as free:
         port: int = free.getsockname()[1]
-    environment = process_environment() | {
-        "CENTAVO_DATABASE_URL": database_url,
-        "CENTAVO_BROKER_URL": broker_url,
-        "CENTAVO_STRIPE_WEBHOOK_SECRETS": SECRET,
-        "CENTAVO_ENVIRONMENT": "sandbox",
-        "CENTAVO_LOG_LEVEL": "WARNING",
+    said = {
+        "DATABASE_URL": database_url,
+        "BROKER_URL": broker_url,
+        "STRIPE_WEBHOOK_SECRETS": SECRET,
+        "ENVIRONMENT": "sandbox",
+        "LOG_LEVEL": "WARNING",
     }
-    command = [sys.executable, "-c", f"from cli.api import api; api('127.0.0.1', {port})"]
+    environment = process_environment() | {f"CENTAVO_{name}": value for name, value in (said | more).items()}
+    command = [sys.executable, "-c", f"{serve}; serve('127.0.0.1', {port})"]
     process = ManagedProcess.start("api", command, logs / "api.log", env=environment)
     try:
         process.wait_ready(lambda: _answers(port), READY_SECONDS)

@@ -19,15 +19,20 @@ def api(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port. Default: 8300")] = None,
 ) -> None:
     """Answer HTTP requests: applications under /v1, Stripe's webhooks at /webhooks/stripe, and /health."""
-    import uvicorn  # other commands do without
-
     chosen = settings()
     logging.configure(chosen.log_level)
+    serve("api.app:create_app", host or chosen.api_host, chosen.api_port if port is None else port)
+
+
+def serve(factory: str, host: str, port: int) -> None:
+    """Serve an application until the process is told to end."""
+    import uvicorn  # other commands do without
+
     uvicorn.run(
-        "api.app:create_app",
+        factory,
         factory=True,
-        host=host or chosen.api_host,
-        port=chosen.api_port if port is None else port,
+        host=host,
+        port=port,
         # Logs are ours: JSON, and no addresses of who asked.
         log_config=None,
         access_log=False,

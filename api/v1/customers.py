@@ -4,12 +4,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Query, Response
 from pydantic import Field
 
 from api.access import Seen, Viewer
 from api.fields import PAGE_ROWS, Amount, Answer, Asking, Currency, Cursor, Limit, Number
-from api.routes import problems, router
+from api.routes import answered, problems, router
 from billing.affordability import Affordability, Refusal
 from billing.grants import Source
 from billing.payments import PaymentKind
@@ -253,22 +253,24 @@ def list_customers(caller: Viewer, limit: Limit = PAGE_ROWS, cursor: Cursor = No
     "/customers/{customer_id:path}/wallet",
     operation_id="get_wallet",
     summary="What a customer has",
+    response_model=CustomerWallet,
     responses=problems(404),
 )
 def get_wallet(
     seen: Seen, currency: Annotated[str | None, Query(min_length=3, max_length=6, pattern="^[A-Z]+$")] = None
-) -> CustomerWallet:
+) -> Response:
     """All wallets, or the one in a currency: available, reserved, by source, what ends soon, totals, free credits."""
-    return CustomerWallet.of(wallets.balance(*seen, clock.now(), currency))
+    return answered(CustomerWallet.of(wallets.balance(*seen, clock.now(), currency)))
 
 
 @routes.post(
     "/customers/{customer_id:path}/affordability",
     operation_id="check_affordability",
     summary="Whether a customer may use that much",
+    response_model=AffordabilityAnswer,
     responses=problems(404, has_body=True),
 )
-def check_affordability(seen: Seen, question: AffordabilityQuestion) -> AffordabilityAnswer:
+def check_affordability(seen: Seen, question: AffordabilityQuestion) -> Response:
     """Asked before each model call; with a buffer: nobody knows how long an answer becomes. Sets nothing aside."""
     cost: Decimal | None = question.cost
     found = wallets.can_afford(
@@ -279,7 +281,7 @@ def check_affordability(seen: Seen, question: AffordabilityQuestion) -> Affordab
         items=question.items,
         buffer=question.buffer,
     )
-    return AffordabilityAnswer.of(found)
+    return answered(AffordabilityAnswer.of(found))
 
 
 @routes.get(
