@@ -305,7 +305,8 @@ def _asked(bench: Bench, seconds: float) -> dict[str, Any]:
         return answers.per_second
 
     console.print(f"[bold]·[/] asked over HTTP, {asked.CONNECTIONS} connections")
-    figures = measure.alternate({name: lambda _, name=name: one(name) for name in ways}, bench.rounds)
+    subjects: dict[str, Any] = {name: lambda _, name=name: one(name) for name in ways}
+    figures = measure.alternate(subjects, bench.rounds)
     title = f"asked, while {asked.EVENTS_PER_SECOND:,} events/s are emitted"
     console.print(measure.figures_table(title, "requests/s", figures, baseline="bare route"))
     told = {name: _middle(answers) for name, answers in kept.items()}

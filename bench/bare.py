@@ -7,6 +7,7 @@ from typing import Any
 import anyio.to_thread
 from fastapi import FastAPI
 
+from api.serving import serve as by_uvicorn
 from bench import workload
 from config.settings import settings
 from db import session
@@ -44,6 +45,4 @@ def row(customer_id: str) -> dict[str, str]:
 
 def serve(host: str, port: int) -> None:
     """Serve it as `centavo api` serves its own."""
-    from cli.api import serve as by_uvicorn
-
     by_uvicorn("bench.bare:create_app", host, port)

@@ -49,7 +49,7 @@ def ask(document: dict[str, Any], url: str, bearer: str, known: Known, *, reques
     with requests.Session() as session:
         session.trust_env = False
         for found in schema.get_all_operations():
-            operation = found.ok()
+            operation = found.ok()  # type: ignore[union-attr]  # or it raises: the document is at fault
             for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
                 _ask(_Asking(url, bearer, session, report), operation, mode, known, (requests_each, start))
     return report
@@ -64,7 +64,7 @@ class _Asking:
     session: requests.Session
     report: Report
 
-    def send(self, case: Case) -> None:
+    def send(self, case: Case[Any]) -> None:
         headers = {"Authorization": f"Bearer {self.bearer}"}
         response = case.call(base_url=self.url, session=self.session, headers=headers, timeout=SECONDS_MAX)
         report, name = self.report, f"{case.method} {case.path}"
@@ -98,7 +98,7 @@ def _ask(asking: _Asking, operation: Any, mode: GenerationMode, known: Known, ho
         suppress_health_check=list(HealthCheck),
     )
     @given(case=operation.as_strategy(generation_mode=mode), dice=st.integers(0, 2**32))
-    def one(case: Case, dice: int) -> None:
+    def one(case: Case[Any], dice: int) -> None:
         _mean_something(case, known, random.Random(dice), asking.report.requests)
         asking.send(case)
 
@@ -109,7 +109,7 @@ def _can_be_negated(operation: Any) -> bool:
     return bool(operation.body) or any(True for _ in operation.iter_parameters())
 
 
-def _mean_something(case: Case, known: Known, dice: random.Random, asked: int) -> None:
+def _mean_something(case: Case[Any], known: Known, dice: random.Random, asked: int) -> None:
     """Let a case be about what is there, mostly; and under a key that is new, mostly."""
     for place in (case.path_parameters, case.query, case.body):
         if isinstance(place, dict):

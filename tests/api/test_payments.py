@@ -60,7 +60,8 @@ def test_payments_are_listed_page_by_page_and_by_filter(api: str, root: Asker, o
     owing(customer="bob")
     everything = root.get("/v1/payments").body
 
-    pages, cursor = [], None
+    pages: list[dict[str, Any]] = []
+    cursor = None
     while not pages or cursor:
         page = root.get("/v1/payments", limit=1, **({"cursor": cursor} if cursor else {})).body
         pages += page["payments"]

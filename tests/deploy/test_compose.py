@@ -13,7 +13,7 @@ from redis.exceptions import AuthenticationError
 from redis.retry import Retry
 
 from api import bodies, handing_over
-from cli.api import GRACE_SECONDS
+from api.serving import GRACE_SECONDS
 from config.settings import Settings
 from db.session import LIMITS
 from payments.stripe_gateway import TIMEOUT_SECONDS
