@@ -47,7 +47,7 @@ def test_a_token_that_is_over_is_looked_at_again_and_refused(
     tokens.principal_of(said)
 
     for moment, times in ((expires_at + 4, 1), (expires_at + 5, 2)):
-        monkeypatch.setattr(tokens.time, "time", lambda moment=moment: float(moment))
+        monkeypatch.setattr("api.tokens.time.time", lambda moment=moment: float(moment))
         tokens.principal_of(said)
         assert len(verified) == times
 
