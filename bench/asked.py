@@ -84,14 +84,16 @@ def can_afford(target: Target, home: Path, *, seconds: float, first: int) -> Ans
             path = f"/v1/customers/{workload.customer_name(number)}/affordability"
             headers = {"Authorization": f"Bearer {issuer.token}", "Content-Type": "application/json"}
             requests.append(_request("POST", path, headers, body))
-    with api(target.database_url, target.broker_url, home, API_JWT_KEYS=str(issuer.keys)) as port:
+    with api(
+        target.database_url, target.broker_url, home, ENVIRONMENT="production", API_JWT_KEYS=str(issuer.keys)
+    ) as port:
         return _measured(target, port, requests, seconds, first)
 
 
 def bare(target: Target, home: Path, *, seconds: float, first: int) -> Answers:
     """Ask the bare route."""
     requests = [_request("GET", f"/rows/{workload.customer_name(number)}", {}, "") for number in range(ASKED_CUSTOMERS)]
-    with api(target.database_url, target.broker_url, home, BARE) as port:
+    with api(target.database_url, target.broker_url, home, BARE, ENVIRONMENT="production") as port:
         return _measured(target, port, requests, seconds, first)
 
 
