@@ -8,7 +8,6 @@ a secret.
 
 import hashlib
 import json
-import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from billing.access import Capability, Principal, Through
 from billing.errors import Unauthenticated, Unavailable
 from centavo.events import Identifier, Name
+from config import clock
 from config.settings import settings
 
 TOKEN_CHARACTERS_MAX = 8192
@@ -103,7 +103,7 @@ def principal_of(token: str) -> Principal:
     by = (chosen.api_jwt_keys, stamp, chosen.api_jwt_audience, chosen.api_jwt_issuer)
     digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
     known = _verified_before.get(digest)
-    if known is not None and known.by == by and known.expires_at > time.time() - LEEWAY_SECONDS:
+    if known is not None and known.by == by and known.expires_at > clock.unmoved().timestamp() - LEEWAY_SECONDS:
         return known.principal
 
     principal, expires_at = _principal(token, keys)

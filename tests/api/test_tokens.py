@@ -1,6 +1,7 @@
 """A token's signature is verified once; what is kept of it outlives neither the token nor its keys."""
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def test_a_token_that_is_over_is_looked_at_again_and_refused(
     tokens.principal_of(said)
 
     for moment, times in ((expires_at + 4, 1), (expires_at + 5, 2)):
-        monkeypatch.setattr("api.tokens.time.time", lambda moment=moment: float(moment))
+        at = datetime.fromtimestamp(moment, UTC)
+        monkeypatch.setattr("config.clock.unmoved", lambda at=at: at)
         tokens.principal_of(said)
         assert len(verified) == times
 
