@@ -44,6 +44,8 @@ SELECT set_config('role', %s, true), set_config('centavo.tenant_id', %s, true),
     set_config('centavo.customer_id', %s, true)
 """
 
+_STAND_IN = _TAKE_ON.replace("true", "false")
+
 
 @contextmanager
 def as_tenant(tenant_id: str, customer_id: str | None = None) -> Iterator[None]:
@@ -94,10 +96,34 @@ def take_on(connection: psycopg.Connection[tuple[object, ...]]) -> None:
     try:
         connection.execute(_TAKE_ON, (API_ROLE, scope.tenant_id, scope.customer_id or ""))
     except (errors.InsufficientPrivilege, errors.InvalidParameterValue) as error:
-        raise DatabaseUnavailable(
-            f"there is no role {API_ROLE} that this user may take on. Run `centavo migrate` as a user that may make "
-            "roles, or see docs/operations.md for what an administrator runs once"
-        ) from error
+        raise _no_role() from error
+
+
+def stand_in(connection: psycopg.Connection[tuple[object, ...]], held: Scope | None) -> Scope:
+    """Let a connection that is asked one statement at a time stand in the scope of here; which scope that is.
+
+    It stays there, so whoever keeps the connection keeps that too, as `held` for the next question: of the same
+    tenant's there is nothing to be said then. None: it is new, and stands for everybody. Raises as `take_on`.
+    """
+    scope = _scope.get()
+    if scope is None:
+        if _refused:
+            raise BrokenInvariant("a question was asked without a scope: say as_tenant(…) or as_everybody()")
+        scope = _EVERYBODY
+    if scope != (held or _EVERYBODY):
+        role = "none" if scope.tenant_id is None else API_ROLE
+        try:
+            connection.execute(_STAND_IN, (role, scope.tenant_id or "", scope.customer_id or ""))
+        except (errors.InsufficientPrivilege, errors.InvalidParameterValue) as error:
+            raise _no_role() from error
+    return scope
+
+
+def _no_role() -> DatabaseUnavailable:
+    return DatabaseUnavailable(
+        f"there is no role {API_ROLE} that this user may take on. Run `centavo migrate` as a user that may make "
+        "roles, or see docs/operations.md for what an administrator runs once"
+    )
 
 
 @contextmanager

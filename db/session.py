@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import psycopg
 from psycopg import errors
+from psycopg.pq import TransactionStatus
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
@@ -18,7 +19,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from billing.errors import DatabaseUnavailable, OutOfScope
 from config.settings import settings
-from db.scope import take_on, tenant
+from db.scope import stand_in, take_on, tenant
 
 Connection = psycopg.Connection[tuple[object, ...]]
 T = TypeVar("T")
@@ -69,7 +70,15 @@ def engine() -> Engine:
     return make_engine(settings().required("database_url"), connections=_allowed["connections"])
 
 
+@lru_cache(maxsize=1)
+def asking_engine() -> Engine:
+    """This process's connections for questions: as many again, each asked one statement at a time."""
+    return make_engine(settings().required("database_url"), connections=_allowed["connections"])
+
+
 _allowed = {"connections": 1}
+#: In whose scope a connection stands that questions are asked on.
+_HELD = "scope"
 
 
 def allow(connections: int) -> None:
@@ -109,7 +118,7 @@ def make_engine(url: str, *, limits: bool = True, writes: bool = True, connectio
 
 def forget() -> None:
     """After a fork: the parent's connections are not ours, and are not closed either."""
-    for each in (audit_engine, engine):
+    for each in (audit_engine, asking_engine, engine):
         if each.cache_info().currsize:
             each().dispose(close=False)
             each.cache_clear()
@@ -117,7 +126,7 @@ def forget() -> None:
 
 def close() -> None:
     """Close this process's connections."""
-    for each in (audit_engine, engine):
+    for each in (audit_engine, asking_engine, engine):
         if each.cache_info().currsize:
             each().dispose()
             each.cache_clear()
@@ -147,10 +156,7 @@ def transaction(through: Callable[[], Engine] = engine) -> Iterator[Connection]:
     except _AGAIN:
         raise
     except _AWAY as error:
-        if isinstance(error, errors.InsufficientPrivilege) and tenant() is not None:
-            raise OutOfScope(_said(error)) from error
-        _drop_connections(through)
-        raise DatabaseUnavailable(_said(error)) from error
+        raise _away(error, through) from error
     except DBAPIError as error:
         _drop_connections(through)
         raise DatabaseUnavailable(_said(error)) from error
@@ -166,6 +172,46 @@ def in_transaction(work: Callable[[Connection], T], through: Callable[[], Engine
     except _AGAIN as error:
         raise DatabaseUnavailable(f"gave up after {TRIES} tries: {_said(error)}") from error
     return result
+
+
+def ask(work: Callable[[Connection], T]) -> T:
+    """Run `work`, which reads and takes no lock: each of its statements is a transaction of its own.
+
+    For the questions that are asked most: with the scope kept by the connection, one costs the way to Postgres and
+    back once, where a transaction goes there four times. What is seen is what a transaction would see statement by
+    statement. Raises as `transaction`.
+    """
+    try:
+        pooled = asking_engine().raw_connection()
+        connection = pooled.driver_connection
+        assert connection is not None
+        try:
+            connection.autocommit = True
+            pooled.info[_HELD] = stand_in(connection, pooled.info.pop(_HELD, None))
+            result = work(connection)
+        except BaseException:
+            if _HELD not in pooled.info or connection.info.transaction_status is not TransactionStatus.IDLE:
+                # Broken, still at it, or in nobody knows whose scope: the next question takes another.
+                pooled.invalidate()
+            raise
+        finally:
+            pooled.close()
+    except _AGAIN as error:
+        raise DatabaseUnavailable(_said(error)) from error
+    except _AWAY as error:
+        raise _away(error, asking_engine) from error
+    except DBAPIError as error:
+        _drop_connections(asking_engine)
+        raise DatabaseUnavailable(_said(error)) from error
+    return result
+
+
+def _away(error: Exception, through: Callable[[], Engine]) -> OutOfScope | DatabaseUnavailable:
+    """What an error of Postgres means: rows that are none of this tenant's, or that it can't work now."""
+    if isinstance(error, errors.InsufficientPrivilege) and tenant() is not None:
+        return OutOfScope(_said(error))
+    _drop_connections(through)
+    return DatabaseUnavailable(_said(error))
 
 
 def _once(work: Callable[[Connection], T], through: Callable[[], Engine]) -> T:

@@ -16,7 +16,7 @@ from config.settings import settings
 from db import wallets as wallet_rows
 from db.desk import WalletStanding
 from db.grants import opened
-from db.session import Connection, in_transaction
+from db.session import Connection, ask, in_transaction
 from services import catalogue, quoting, rates, standing
 from services.rates import Estimate
 from services.standing import Standing
@@ -96,7 +96,7 @@ def balance(tenant_id: str, customer_id: str, now: datetime, currency: str | Non
             tuple(_wallet(wallet, reset, now) for wallet in wallets),
         )
 
-    return in_transaction(work)
+    return ask(work)
 
 
 def can_afford(
@@ -136,7 +136,7 @@ def can_afford(
         available = weighed(wallet, now).available
         return Affordability((afford_value(available, cost or Decimal(0), wallet.currency, factor, found.cover()),))
 
-    return in_transaction(work)
+    return ask(work)
 
 
 def set_overdraft(tenant_id: str, customer_id: str, currency: str, overdraft: Decimal) -> None:
