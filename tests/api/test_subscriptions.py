@@ -12,7 +12,7 @@ from services import subscriptions, tenants
 from services.customers import NewCustomer, create_customers, open_wallet
 from services.subscriptions import At
 from services.usage import record_usage
-from tests.api.asking import ADMIN, VIEW, Asker, as_, new_key, told
+from tests.api.asking import ADMIN, VIEW, WRITE, Asker, as_, new_key, told
 from tests.factories import TENANT, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, rows
 
@@ -193,6 +193,30 @@ def test_plans_and_their_versions(root: Asker) -> None:
     assert {plan["plan_id"] for plan in everything} == {plan.plan_id for plan in tenants.plans_of(TENANT)}
     assert (tiers["fixed_fee_minor"], tiers["included_tokens"], tiers["tier_fee_minor"]) == (40_000, 8_000_000, 10_000)
     assert told(root.get("/v1/plans/none")) == (404, "unknown_plan")
+
+
+def test_subscriptions_are_changed_by_administrators_alone(api: str, ana: Asker) -> None:
+    """A member sees the own one; every plan, whoever is of the tenant."""
+    asked: list[tuple[str, str, dict[str, Any]]] = [
+        ("POST", "/v1/customers", ANA),
+        ("POST", SUBSCRIPTION, {"plan_id": "prepaid"}),
+        ("POST", f"{SUBSCRIPTION}/plan", {"plan_id": "prepaid"}),
+        *(("POST", f"{SUBSCRIPTION}/{what}", {}) for what in ("end", "pause", "resume")),
+        ("PUT", "/v1/customers/ana/time-zone", {"time_zone": "UTC"}),
+        ("PUT", "/v1/customers/ana/wallets/EUR", {}),
+    ]
+    before = acts()
+
+    for asker in (as_(api, VIEW), as_(api, WRITE), as_(api, subject="ana")):
+        for method, path, body in asked:
+            refused = asker.ask(method, path, json=body, headers={"Idempotency-Key": new_key()})
+            assert told(refused) == (403, "forbidden"), path
+
+    assert (moves(), acts()) == ([], before)
+    assert as_(api, subject="ana").get(SUBSCRIPTION).status == 200
+    assert told(as_(api, subject="bob").get(SUBSCRIPTION)) == (403, "forbidden")
+    assert told(as_(api, subject="ana").get("/v1/customers")) == (403, "forbidden")
+    assert as_(api, subject="bob").get("/v1/plans").status == 200
 
 
 @pytest.mark.usefixtures("billing_database")
