@@ -1,7 +1,12 @@
-"""Who asks, and whether they may: what every route of `/v1` depends on."""
+"""Who asks, whether they may, and whose rows the transactions of their request are shown.
+
+Every route of `/v1` depends on one of `Caller`, `Viewer`, `Writer`, `Admin`, `OfTenant` and `OverAll`: that sets the
+scope in which its work runs (`db.scope`). A route without one reads nothing: this process refuses transactions for
+which nobody has said whose rows they are shown.
+"""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import Annotated, NamedTuple
 
@@ -10,11 +15,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api import tokens
-from billing.access import Capability, MembersSee, Principal, require, require_sight
+from billing.access import Capability, MembersSee, Principal, confined_to, require, require_sight
 from billing.errors import TooManyRequests, Unauthenticated
 from centavo.events import Identifier
 from config import clock
 from config.settings import settings
+from db.scope import as_everybody, as_tenant
 from services.access import PREFIX, hash_of, principal_of
 
 #: A revoked key is taken for so long at most by a process that has just seen it.
@@ -59,7 +65,8 @@ class KeysSeen:
         if kept is not None and self._tick() < kept.until and (kept.expires_at is None or now < kept.expires_at):
             return kept.principal
         self._kept.pop(digest, None)
-        found = await run_in_threadpool(principal_of, secret, now)
+        with as_everybody():  # whose key it is, is the question
+            found = await run_in_threadpool(principal_of, secret, now)
         if found is None:
             raise Unauthenticated("this API key is unknown, revoked or over")
         if len(self._kept) >= KEPT_MAX:
@@ -112,13 +119,38 @@ async def authenticated(
     return principal
 
 
-Caller = Annotated[Principal, Depends(authenticated)]
+Asking = Annotated[Principal, Depends(authenticated)]
 
 
-def needs(capability: Capability) -> Callable[[Principal], Awaitable[Principal]]:
+async def in_own_scope(asking: Asking) -> AsyncIterator[Principal]:
+    """Whoever asks, from here on in the scope of what they may see: their tenant, or the customer that they are."""
+    with as_tenant(asking.tenant_id, confined_to(asking, _members_see())):
+        yield asking
+
+
+async def in_scope_of_tenant(asking: Asking) -> AsyncIterator[Principal]:
+    """Whoever asks, in their tenant's scope, also a member: for what a tenant has of all its customers together."""
+    with as_tenant(asking.tenant_id):
+        yield asking
+
+
+async def in_scope_of_all(asking: Asking) -> AsyncIterator[Principal]:
+    """Whoever asks, where rows of no tenant are read; what is a tenant's, the route itself must keep apart."""
+    with as_everybody():
+        yield asking
+
+
+Caller = Annotated[Principal, Depends(in_own_scope)]
+#: Quotas count what all customers use together: in the scope of one of them there are none.
+OfTenant = Annotated[Principal, Depends(in_scope_of_tenant)]
+
+
+def needs(
+    capability: Capability, scoped: Callable[[Principal], AsyncIterator[Principal]] = in_own_scope
+) -> Callable[[Principal], Awaitable[Principal]]:
     """A dependency: whoever asks, if they have the capability. Raises `Forbidden`."""
 
-    async def with_capability(caller: Caller) -> Principal:
+    async def with_capability(caller: Annotated[Principal, Depends(scoped)]) -> Principal:
         require(caller, capability)
         return caller
 
@@ -128,13 +160,15 @@ def needs(capability: Capability) -> Callable[[Principal], Awaitable[Principal]]
 Viewer = Annotated[Principal, Depends(needs(Capability.VIEW))]
 Writer = Annotated[Principal, Depends(needs(Capability.WRITE))]
 Admin = Annotated[Principal, Depends(needs(Capability.ADMIN))]
+#: For how the installation stands: the audit's turn and its findings, health.
+OverAll = Annotated[Principal, Depends(needs(Capability.VIEW, in_scope_of_all))]
 
 CustomerId = Annotated[Identifier, Path(description="The customer, as the application calls them.", examples=["ana"])]
 
 
 async def seen_customer(caller: Caller, customer_id: CustomerId) -> tuple[str, str]:
     """The (tenant, customer) that the path names, if the caller may see them. Raises `Forbidden`."""
-    require_sight(caller, customer_id, MembersSee(settings().api_members_see))
+    require_sight(caller, customer_id, _members_see())
     return caller.tenant_id, customer_id
 
 
@@ -146,8 +180,12 @@ def in_sight(caller: Principal, customer_id: str | None) -> str | None:
 
     Raises `Forbidden`.
     """
-    members_see = MembersSee(settings().api_members_see)
-    if customer_id is None and not caller.capabilities and members_see is MembersSee.OWN:
-        customer_id = caller.customer_id
+    members_see = _members_see()
+    if customer_id is None:
+        customer_id = confined_to(caller, members_see)
     require_sight(caller, customer_id, members_see)
     return customer_id
+
+
+def _members_see() -> MembersSee:
+    return MembersSee(settings().api_members_see)

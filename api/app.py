@@ -12,6 +12,8 @@ from api.access import KeysSeen, Limits
 from api.bounds import Bounds
 from api.errors import answer_errors
 from api.handing_over import HandingOver
+from api.measuring import Measured
+from api.metrics import Metrics, get_metrics
 from api.routes import problems
 from api.v1 import (
     customers,
@@ -33,6 +35,7 @@ from api.v1 import (
 from api.waiting import Waiting
 from config.settings import settings
 from db import session
+from db.scope import refuse_unscoped
 from services import outcomes
 from tasks.webhooks import hand_over
 
@@ -59,7 +62,9 @@ def create_app() -> FastAPI:
     """The app, ready to be served. It keeps no pages of documentation: those would load scripts from elsewhere."""
     app = FastAPI(title=openapi.TITLE, docs_url=None, redoc_url=None, openapi_url="/openapi.json", lifespan=_lifespan)
     answer_errors(app)
+    app.state.metrics = Metrics()
     app.add_middleware(Bounds)
+    app.add_middleware(Measured, requests=app.state.metrics.requests)
     app.include_router(webhooks.router, include_in_schema=False)
     app.add_api_route("/health", health, operation_id="get_health", summary="Whether it answers", tags=["service"])
     app.add_api_route(
@@ -70,6 +75,8 @@ def create_app() -> FastAPI:
         tags=["service"],
         responses=problems(but={503: {"description": "Something is away.", "model": service.Health}}),
     )
+    # Not for applications, and for nobody else by a token of the issuer's: not in the document.
+    app.add_api_route("/metrics", get_metrics, include_in_schema=False)
     for module in V1:
         app.include_router(module.routes)
     app.openapi = partial(openapi.document, app)  # type: ignore[method-assign]
@@ -84,7 +91,9 @@ async def health() -> dict[str, str]:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     connections = settings().api_connections
-    session.allow(connections)
+    # One more for webhooks, which have a thread of their own; looks for metrics take what is left over.
+    session.allow(connections + 1)
+    refuse_unscoped()
     # As many threads as connections: whoever has one need not wait for the other.
     anyio.to_thread.current_default_thread_limiter().total_tokens = connections
     app.state.keys_seen = KeysSeen()
@@ -95,7 +104,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.receiving = receiving
     waiting = Waiting(outcomes.look)
     app.state.waiting = waiting
+    app.state.stripe = service.stripe_look()
     yield
     await waiting.close()
+    app.state.metrics.close()
+    app.state.stripe.close()
     receiving.close()
+    refuse_unscoped(refused=False)
     session.allow(1)

@@ -5,6 +5,8 @@ import sys
 
 import uvicorn
 
+from api.connections import BoundedConnection
+
 GRACE_SECONDS = 10
 CONNECTIONS_MAX = 500
 #: A request makes some thousand objects, hardly any of them in a cycle.
@@ -16,6 +18,8 @@ def serve(factory: str, host: str, port: int) -> None:
     config = uvicorn.Config(
         factory,
         factory=True,
+        http=BoundedConnection,
+        ws="none",
         host=host,
         port=port,
         # Logs are ours: JSON, and no addresses of who asked.

@@ -59,6 +59,19 @@ def require(principal: Principal, capability: Capability) -> None:
         raise Forbidden(f"this needs {capability}", required=capability.value)
 
 
+def confined_to(principal: Principal, members_see: MembersSee) -> str | None:
+    """The one customer of whom alone somebody may see or do anything; None for whoever may more.
+
+    Someone who is no customer is confined to one that is not there.
+
+    >>> confined_to(Principal("acme", "ana", frozenset(), Through.TOKEN, "ana"), MembersSee.OWN)
+    'ana'
+    """
+    if principal.capabilities or members_see is MembersSee.TENANT:
+        return None
+    return principal.customer_id or principal.subject
+
+
 def require_sight(principal: Principal, customer_id: str | None, members_see: MembersSee) -> None:
     """Raises `Forbidden` for whoever may not see this customer, or, without one, the whole tenant.
 

@@ -88,6 +88,9 @@ PAID = frozenset(
     {PaymentState.SUCCEEDED, PaymentState.PARTIALLY_REFUNDED, PaymentState.REFUNDED, PaymentState.DISPUTED}
 )
 
+#: Nothing more comes of it by itself: paid and not disputed, or owed no longer.
+FINAL = frozenset({PaymentState.SUCCEEDED, PaymentState.PARTIALLY_REFUNDED, PaymentState.REFUNDED, PaymentState.VOIDED})
+
 RANKS: dict[PaymentState, int] = {
     PaymentState.SUBMITTING: 1,
     PaymentState.UNKNOWN: 2,

@@ -7,13 +7,14 @@ from pathlib import Path
 import uvicorn
 
 from api.app import create_app
+from api.connections import BoundedConnection
 
 
 def main(ready_file: str) -> None:
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     listening.listen(256)
-    server = uvicorn.Server(uvicorn.Config(create_app(), log_level="warning", ws="none"))
+    server = uvicorn.Server(uvicorn.Config(create_app(), http=BoundedConnection, log_level="warning", ws="none"))
     path = Path(ready_file)
     part = path.with_suffix(".part")
     part.write_text(f"http://127.0.0.1:{listening.getsockname()[1]}")

@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     api_jwt_issuer: str | None = None
     api_members_see: Literal["own", "tenant"] = "own"
     api_requests_per_second: int = Field(default=0, ge=0)
+    metrics_token: SecretStr | None = Field(default=None, min_length=16)
 
     usage_queue: str = "usage"
     usage_shards: int = Field(default=0, ge=0, le=64)
@@ -124,6 +125,7 @@ class Settings(BaseSettings):
         "clock_file",
         "stripe_api_base",
         "stripe_webhook_secrets",
+        "metrics_token",
         "api_jwt_keys",
         "api_jwt_audience",
         "api_jwt_issuer",

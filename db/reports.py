@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple, cast
+from typing import Any, LiteralString, NamedTuple, cast
 
 from db.session import Connection
 
@@ -61,6 +61,9 @@ FROM payments p
 """
 
 _LAG = "SELECT extract(epoch FROM %s - min(due_at)) FROM payments WHERE due_at <= %s"
+_WEBHOOK_LAG = "SELECT extract(epoch FROM %s - min(due_at)) FROM webhook_events WHERE due_at <= %s"
+# The first that was written: its number is the smallest, and by number there is an index.
+_INBOX_LAG = "SELECT extract(epoch FROM %s - written_at) FROM usage_inbox ORDER BY inbox_id LIMIT 1"
 
 
 def customer_totals(connection: Connection, tenant_id: str) -> list[CustomerTotals]:
@@ -101,8 +104,22 @@ def periods_unopened(connection: Connection, now: datetime) -> int:
 
 def payment_lag_seconds(connection: Connection, now: datetime) -> float:
     """How long the oldest payment that is due has been waiting."""
-    row = connection.execute(_LAG, (now, now)).fetchone()
-    return float(cast("Any", row[0])) if row and row[0] is not None else 0.0
+    return _seconds(connection, _LAG, (now, now))
+
+
+def webhook_lag_seconds(connection: Connection, now: datetime) -> float:
+    """How long the oldest event of Stripe's that is due has been waiting to be worked."""
+    return _seconds(connection, _WEBHOOK_LAG, (now, now))
+
+
+def inbox_lag_seconds(connection: Connection, now: datetime) -> float:
+    """How long the oldest usage that was written by SQL has been waiting to be recorded."""
+    return _seconds(connection, _INBOX_LAG, (now,))
+
+
+def _seconds(connection: Connection, statement: LiteralString, moments: tuple[datetime, ...]) -> float:
+    row = connection.execute(statement, moments).fetchone()
+    return max(0.0, float(cast("Any", row[0]))) if row and row[0] is not None else 0.0
 
 
 def server_version(connection: Connection) -> str:

@@ -70,6 +70,20 @@ def as_everybody() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def afresh() -> Iterator[None]:
+    """Begin without a scope, whatever the context that this was begun in says.
+
+    For the edge alone, where a request comes in: a server may begin it from within another that it has just answered,
+    whose scope it would inherit.
+    """
+    token = _scope.set(None)
+    try:
+        yield
+    finally:
+        _scope.reset(token)
+
+
 def refuse_unscoped(*, refused: bool = True) -> None:
     """From now on this process says for whom each transaction runs; one that does not is a mistake of ours."""
     _refused[:] = [True] if refused else []

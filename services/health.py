@@ -4,24 +4,46 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from db import reports as rows
-from db import summaries
+from db import summaries, ticks
 from db.session import Connection, in_transaction
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseHealth:
-    """Which server answers, how long the oldest payment that is due has waited, when the audit last ended."""
+    """Which server answers, how long the oldest of each kind has waited, when audit and beat were last there."""
 
     server_version: str
     payments_late_seconds: int
+    inbox_late_seconds: int
+    webhooks_late_seconds: int
     audited_at: datetime | None
+    ticked_at: datetime | None
+    """When a tick of beat's last came through to a worker."""
+    stripe_reached_at: datetime | None
+    """When a worker last reached Stripe."""
 
 
 def database(now: datetime) -> DatabaseHealth:
     """Raises `DatabaseUnavailable`."""
 
     def work(connection: Connection) -> DatabaseHealth:
-        late = int(rows.payment_lag_seconds(connection, now))
-        return DatabaseHealth(rows.server_version(connection), late, summaries.audit_turn(connection).finished_at)
+        return DatabaseHealth(
+            rows.server_version(connection),
+            int(rows.payment_lag_seconds(connection, now)),
+            int(rows.inbox_lag_seconds(connection, now)),
+            int(rows.webhook_lag_seconds(connection, now)),
+            summaries.audit_turn(connection).finished_at,
+            *ticks.last(connection),
+        )
 
     return in_transaction(work)
+
+
+def note_tick(now: datetime) -> None:
+    """A tick of beat's came through to a worker. Raises `DatabaseUnavailable`."""
+    in_transaction(lambda connection: ticks.note(connection, now))
+
+
+def note_stripe(now: datetime) -> None:
+    """A worker has reached Stripe. Raises `DatabaseUnavailable`."""
+    in_transaction(lambda connection: ticks.note_stripe(connection, now))

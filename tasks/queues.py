@@ -4,9 +4,12 @@ RabbitMQ refuses a declaration that differs from the one before, so whoever decl
 Redis has lists, and ignores all of it.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import OperationalError
@@ -19,6 +22,8 @@ from config.settings import Settings, settings
 #: needs some 2,500 deliveries for 500 events that all kill; this is for what kills before anything can be counted.
 #: Left out, RabbitMQ decides: as often as it likes up to 3.13, twenty times from 4.0 on.
 REDELIVERIES_MAX = 10_000
+#: The version of ids that say when they were made, as envelopes have them.
+TIME_ORDERED = 7
 
 
 def is_rabbitmq(broker_url: str) -> bool:
@@ -115,6 +120,33 @@ def looked_at() -> dict[str, Depth]:
         channel = connection.default_channel
         found = {name: _depth(channel, declared(name, chosen)) for name in names(chosen)}
         return found | _left(connection, chosen)
+
+
+def usage_late_seconds(now: datetime) -> float | None:
+    """How long the oldest envelope has been waiting, by the clock of its producer; 0 when none does.
+
+    None on RabbitMQ, which shows a message to nobody who does not take it. Raises `BrokerUnavailable`.
+    """
+    chosen = settings()
+    if is_rabbitmq(chosen.required("broker_url")):
+        return None
+    with _asked(chosen) as connection:
+        client = connection.default_channel.client
+        # Messages come in at the left of a list, and are taken from its right.
+        oldest = [client.lindex(name, -1) for name in of_usage(chosen)]
+    sent = [_sent_at(message) for message in oldest if message is not None]
+    return max([0.0, *((now - at).total_seconds() for at in sent if at is not None)])
+
+
+def _sent_at(message: bytes) -> datetime | None:
+    """When an envelope was made, which its id says (RFC 9562); None of a message that is none of a producer's."""
+    try:
+        envelope_id = UUID(json.loads(message)["headers"]["id"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    if envelope_id.version != TIME_ORDERED:
+        return None
+    return datetime.fromtimestamp((envelope_id.int >> 80) / 1000, UTC)
 
 
 def left(chosen: Settings) -> tuple[str, ...]:

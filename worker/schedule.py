@@ -18,6 +18,10 @@ AUDIT_LOOKS = crontab(minute="*/5")
 AUDIT_LOOK_EXPIRES_SECONDS = 300.0
 #: What has ended waits for its grace anyway: nobody sees whether it is found a minute sooner.
 ENDS_LOOKED_FOR_EACH = 4
+#: What is older by much than this says that beat, its broker or the workers that take ticks stand still.
+NOTED_SECONDS = 5.0
+#: Likewise of Stripe, which is asked nothing: an answer of any kind is enough.
+REACHED_SECONDS = 30.0
 
 
 def schedule(chosen: Settings) -> dict[str, dict[str, Any]]:
@@ -37,6 +41,8 @@ def schedule(chosen: Settings) -> dict[str, dict[str, Any]]:
         "statements to issue": _tick(names.ISSUE_STATEMENTS, ends_seconds, chosen),
         "alerts to deliver": _tick(names.SWEEP_ALERTS, 10.0, chosen),
         "quotas that were reached together": _tick(names.LOOK_AT_QUOTAS, 60.0, chosen),
+        "that beat ticks": _tick(names.NOTE_TICK, NOTED_SECONDS, chosen),
+        "that Stripe is there": _tick(names.REACH_STRIPE, REACHED_SECONDS, chosen),
         "webhooks that were missed": _look(names.LOOK_FOR_MISSED_WEBHOOKS, chosen),
         "payments that are not final": _look(names.LOOK_AT_PAYMENTS, chosen),
         "an audit that is due": {

@@ -3,24 +3,35 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from fastapi import Response
+from fastapi import Request, Response
 from pydantic import Field
 
-from api.access import Admin, Viewer
+from api.access import Admin, OverAll
 from api.fields import PAGE_ROWS, Answer, Cursor, Limit
+from api.looks import Look
 from api.routes import problems, router
 from api.v1.history import EventStatus
 from billing.access import Capability
 from billing.errors import Unavailable
 from billing.quotes import BillingMethod
 from config import clock
-from config.settings import SettingsMissing
+from config.settings import SettingsMissing, settings
+from payments.reachability import reach
 from services import access, health, summaries
-from tasks.queues import depths
+from services.health import DatabaseHealth
+from tasks.queues import depths, usage_late_seconds
 
 routes = router("service")
 
 NAME, VERSION = "centavo", "1"
+
+#: How long Stripe is waited for, and how long what was found is told.
+STRIPE_SECONDS_MAX = 2.0
+STRIPE_KEPT_SECONDS = 10.0
+#: Ticks are noted every five seconds. Of more than some, beat, its broker or whoever takes ticks stands still.
+BEAT_SECONDS_MAX = 30
+#: Workers reach for Stripe every half minute.
+STRIPE_REACHED_SECONDS_MAX = 120
 SERVICE_TYPES = ("model_inference", "mcp_service", "agent_execution", "storage_minio", "api_gateway", "notification")
 
 
@@ -37,19 +48,23 @@ class Info(Answer):
 
 
 class PartOut(Answer):
-    """One thing that this needs: whether it is there, and how it stands."""
+    """One thing that is needed: whether it is there, and how it stands; `unknown` where nobody has looked yet."""
 
-    status: Literal["ok", "away"]
+    status: Literal["ok", "away", "unknown"]
     detail: dict[str, Any] = Field(default_factory=dict)
 
 
 class Health(Answer):
-    """How everything stands that this needs."""
+    """How everything stands. Without Stripe or beat this still answers: then it is degraded, and the status is 200."""
 
     status: Literal["ok", "degraded"]
     at: datetime
-    database: PartOut
-    broker: PartOut
+    database: PartOut = Field(description="And how late is what stands in it: seconds of the oldest that is due.")
+    broker: PartOut = Field(description="Messages waiting by queue; seconds that the oldest usage has waited.")
+    stripe: PartOut = Field(
+        description="Whether it can be reached: from here, as of some seconds ago; or, without a key, by workers."
+    )
+    beat: PartOut = Field(description="When a tick of beat's last came through to a worker.")
 
 
 class DifferenceOut(Answer):
@@ -112,7 +127,7 @@ async def get_info() -> Info:
 @routes.get(
     "/reconciliation", operation_id="get_reconciliation", summary="What the audit found", responses=problems(404)
 )
-def get_reconciliation(caller: Viewer) -> ReconciliationAnswer:
+def get_reconciliation(caller: OverAll) -> ReconciliationAnswer:
     """Of the caller's tenant: wallets against ledger, events, periods and payments."""
     found = summaries.reconciliation(caller.tenant_id)
     return ReconciliationAnswer(
@@ -131,32 +146,67 @@ def list_acts(caller: Admin, limit: Limit = PAGE_ROWS, cursor: Cursor = None) ->
     return ActPage(acts=[ActOut.model_validate(one) for one in page.rows], next=page.next)
 
 
-def detailed_health(_caller: Viewer, response: Response) -> Health:
-    """Whether the database answers and how late payments are, and what waits at the broker."""
+def detailed_health(_caller: OverAll, request: Request, response: Response) -> Health:
+    """Whether database, broker and Stripe are there, whether beat ticks, and how late everything is."""
     now = clock.now()
-    database, broker = _database(now), _broker()
-    is_well = database.status == broker.status == "ok"
-    response.status_code = 200 if is_well else 503
-    return Health(status="ok" if is_well else "degraded", at=now, database=database, broker=broker)
+    found = _database(now)
+    stripe: Look[int] = request.app.state.stripe
+    parts = {
+        "database": _of_database(found),
+        "broker": _broker(),
+        "stripe": _stripe(stripe, found, now),
+        "beat": _seen("ticked_at", found.ticked_at if found else None, now, BEAT_SECONDS_MAX),
+    }
+    away = {name for name, part in parts.items() if part.status == "away"}
+    response.status_code = 503 if away & {"database", "broker"} else 200
+    return Health(status="degraded" if away else "ok", at=now, **parts)
 
 
-def _database(now: datetime) -> PartOut:
-    try:
-        found = health.database(now)
-    except (Unavailable, SettingsMissing):
-        return PartOut(status="away")
-    return PartOut(
-        status="ok",
-        detail={
-            "server_version": found.server_version,
-            "payments_late_seconds": found.payments_late_seconds,
-            "audited_at": found.audited_at,
-        },
+def stripe_look() -> Look[int]:
+    """A look at whether Stripe can be reached: every ten seconds at most, whoever asks, and bounded."""
+    return Look(
+        lambda: reach(settings().stripe_api_base, STRIPE_SECONDS_MAX),
+        kept_seconds=STRIPE_KEPT_SECONDS,
+        waited_seconds=STRIPE_SECONDS_MAX,
     )
+
+
+def _database(now: datetime) -> DatabaseHealth | None:
+    try:
+        return health.database(now)
+    except (Unavailable, SettingsMissing):
+        return None
+
+
+def _of_database(found: DatabaseHealth | None) -> PartOut:
+    if found is None:
+        return PartOut(status="away")
+    said = ("server_version", "payments_late_seconds", "inbox_late_seconds", "webhooks_late_seconds", "audited_at")
+    return PartOut(status="ok", detail={name: getattr(found, name) for name in said})
 
 
 def _broker() -> PartOut:
     try:
-        return PartOut(status="ok", detail={"waiting": depths()})
+        late = usage_late_seconds(clock.unmoved())
+        detail = {"waiting": depths(), "usage_late_seconds": None if late is None else int(late)}
     except (Unavailable, SettingsMissing):
         return PartOut(status="away")
+    return PartOut(status="ok", detail=detail)
+
+
+def _stripe(look: Look[int], found: DatabaseHealth | None, now: datetime) -> PartOut:
+    if settings().stripe_secret_key is None:
+        # This process has no business at Stripe, and maybe no way there; the workers who have say how it is.
+        return _seen("reached_at", found.stripe_reached_at if found else None, now, STRIPE_REACHED_SECONDS_MAX)
+    try:
+        return PartOut(status="ok", detail={"answered": look.found()})
+    except (Unavailable, TimeoutError):
+        return PartOut(status="away")
+
+
+def _seen(name: str, at: datetime | None, now: datetime, seconds_max: int) -> PartOut:
+    """What shows itself again and again, and when it last did."""
+    if at is None:
+        return PartOut(status="unknown", detail={name: None})
+    seconds = int((now - at).total_seconds())
+    return PartOut(status="ok" if seconds <= seconds_max else "away", detail={name: at, "seconds": seconds})

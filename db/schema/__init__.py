@@ -3,7 +3,19 @@
 from sqlalchemy import event
 
 from db.policies import protect
-from db.schema import access, alerting, archiving, auditing, collecting, metering, months, quotas, reserving, sql_face
+from db.schema import (
+    access,
+    alerting,
+    archiving,
+    auditing,
+    collecting,
+    metering,
+    months,
+    quotas,
+    reserving,
+    sql_face,
+    ticking,
+)
 from db.schema.base import metadata
 
 __all__ = [
@@ -18,6 +30,7 @@ __all__ = [
     "quotas",
     "reserving",
     "sql_face",
+    "ticking",
 ]
 
 event.listen(metadata, "after_create", lambda _, connection, **__: protect(connection))

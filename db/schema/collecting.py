@@ -20,6 +20,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from billing.payments import (
     COLLECTABLE,
+    FINAL,
     OPEN_ATTEMPT,
     PAID,
     RANKS,
@@ -109,6 +110,8 @@ payments = Table(
     ),
     # Stripe's events name the payment alone.
     Index("payments_id", "payment_id"),
+    # What is not over, to be counted by a monitor: what is over only grows.
+    Index("payments_open", "state", postgresql_where=text(f"NOT ({one_of('state', FINAL)})")),
     CheckConstraint(one_of("kind", PaymentKind), name="kind"),
     CheckConstraint(one_of("state", PaymentState), name="state"),
     CheckConstraint("amount_minor > 0", name="amount"),

@@ -9,9 +9,11 @@ from urllib.parse import quote
 import pytest
 
 from billing.prices import LadderSpan
+from config.settings import settings
 from db.prices import NewPrice
 from services import prices
 from services.customers import NewCustomer, create_customers
+from services.health import note_stripe, note_tick
 from tests.api.asking import ADMIN, VIEW, WRITE, Asker, as_, new_key, told
 from tests.factories import TENANT, a_customer, catalogues
 from tests.looking import rows
@@ -323,11 +325,38 @@ def test_the_service_says_what_it_is_to_everybody(api: str) -> None:
 
 
 def test_health_in_detail_says_what_is_there(root: Asker) -> None:
+    note_tick(datetime.now(UTC))
+
     found = root.get("/health/detailed")
 
-    assert found.status == 200
-    assert (found.body["status"], found.body["database"]["status"], found.body["broker"]["status"]) == ("ok",) * 3
-    assert found.body["broker"]["detail"]["waiting"]["usage"] == 0
+    parts = {name: found.body[name]["status"] for name in ("database", "broker", "stripe", "beat")}
+    assert (found.status, found.body["status"]) == (200, "ok")
+    assert parts == dict.fromkeys(parts, "ok")
+    assert found.body["broker"]["detail"] == {
+        "waiting": {"usage": 0, "payments": 0, "ticks": 0},
+        "usage_late_seconds": 0,
+    }
+    late = {name: seconds for name, seconds in found.body["database"]["detail"].items() if name.endswith("seconds")}
+    assert late == {"payments_late_seconds": 0, "inbox_late_seconds": 0, "webhooks_late_seconds": 0}
+    assert found.body["beat"]["detail"]["seconds"] < 30
+
+
+def test_without_a_key_of_stripes_its_health_is_told_as_workers_found_it(
+    root: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is less than the state of what this process needs: whatever it is, the status is 200."""
+    monkeypatch.delenv("CENTAVO_STRIPE_SECRET_KEY")
+    settings.cache_clear()
+    note_tick(datetime.now(UTC) - timedelta(seconds=31))
+    seen = [root.get("/health/detailed")]
+    for ago in (300, 0):
+        note_stripe(datetime.now(UTC) - timedelta(seconds=ago))
+        seen.append(root.get("/health/detailed"))
+
+    assert [found.body["stripe"]["status"] for found in seen] == ["unknown", "away", "ok"]
+    assert {(found.status, found.body["status"], found.body["beat"]["status"]) for found in seen} == {
+        (200, "degraded", "away")
+    }
 
 
 @pytest.mark.parametrize("name", ["o'Brien; DROP TABLE wallets --", "100%", "a/b", "ünïcödé", "{}", "$1", "%(x)s"])

@@ -68,6 +68,7 @@ CATALOGUE = {
         UNION ALL SELECT 'collecting_switch', count(*)::text FROM collecting_switch
         UNION ALL SELECT 'quota_book', string_agg(revision::text, ',') FROM quota_book
         UNION ALL SELECT 'audit_turn', count(*)::text FROM audit_turn
+        UNION ALL SELECT 'last_seen', count(*)::text FROM last_seen
     """,
 }
 

@@ -330,6 +330,8 @@ BROKEN: list[Case] = [
     ("periods_archived_check", "periods", {"archive_id": 1}),
     ("audit_turn_pkey", "audit_turn", {"is_only": True}),
     ("audit_turn_only_one_check", "audit_turn", {"is_only": False}),
+    ("last_seen_pkey", "last_seen", {"is_only": True}),
+    ("last_seen_only_one_check", "last_seen", {"is_only": False}),
     ("audit_differences_pkey", "audit_differences", {"difference_id": 1}),
     ("audit_differences_standing", "audit_differences", {"subject": "ana USD"}),
     ("audit_differences_times_check", "audit_differences", {"times": 0}),
@@ -424,6 +426,7 @@ GLOBAL = {
     "parked_inputs": "found by what they are: of some, nobody knows whose they are",
     "envelope_attempts": "an envelope is not opened before it is counted",
     "audit_turn": "one audit at a time, of all",
+    "last_seen": "beat ticks for all",
     "collecting_switch": "one switch and one pace for all",
     "webhook_events": "Stripe's; whose they are is known once they are worked",
 }

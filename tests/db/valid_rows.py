@@ -258,6 +258,7 @@ STANDING: dict[str, Row] = {
         "received_at": NOW,
         "source": "delivered",
         "due_at": NOW,
+        "payment_id": PAYMENT,
     },
     "envelope_attempts": {"envelope_hash": b"1", "attempts": 1, "last_at": NOW},
     "usage_inbox": {

@@ -43,12 +43,12 @@ def allowed_by(field: FieldInfo) -> str:
             return ""
         case [annotated_types.Ge(ge=low), annotated_types.Le(le=high)]:
             return f"{low} to {high}"
-        case [annotated_types.Ge(ge=low)]:
-            return f"at least {low}"
+        case [annotated_types.MinLen(min_length=low)]:
+            return f"at least {low} characters"
         case [annotated_types.Gt(gt=low)]:
             return f"more than {low}"
-        case [annotated_types.Ge(ge=low), digits] if hasattr(digits, "decimal_places"):
-            return f"at least {low}, with {digits.decimal_places} decimals at most"
+        case [annotated_types.Ge(ge=low), *digits]:
+            return f"at least {low}" + "".join(f", with {one.decimal_places} decimals at most" for one in digits)
     raise AssertionError(f"say in words what {field.metadata} allows")
 
 
