@@ -1,5 +1,6 @@
 """A customer as the wallet desk sees one: wallets, plan, and the period around now, read at once and without a lock."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -98,12 +99,17 @@ def read(
     *,
     with_sources: bool = True,
     with_past: bool = False,
+    purpose: Mapping[str, str | None] | None = None,
 ) -> Standing:
     """A customer at a moment: one statement, and another for a plan that this process sees for the first time.
 
+    With a `purpose`, as `db.desk.standing` has it, also the hard quotas that stand against it.
+
     Raises `TenantNotFound`, `CustomerNotFound`.
     """
-    found = rows.standing(connection, tenant_id, customer_id, now, with_sources=with_sources, with_past=with_past)
+    found = rows.standing(
+        connection, tenant_id, customer_id, now, with_sources=with_sources, with_past=with_past, purpose=purpose
+    )
     if found is None:
         if not customer_rows.existing_tenants(connection, [tenant_id]):
             raise TenantNotFound(tenant_id=tenant_id)
