@@ -108,6 +108,13 @@ class Quote:
         """Whether free credits pay for all of it."""
         return self.paid is not None and bool(self.cost) and self.paid.free == self.cost
 
+    def is_served_by(self, method: BillingMethod) -> bool:
+        """Whether all of it would be paid for like this. What was given stands in the wallet, too."""
+        methods = {line.method for line in self.lines}
+        if method is BillingMethod.WALLET_DEDUCTION:
+            methods -= {BillingMethod.CREDIT_CONSUMPTION}
+        return methods <= {method}
+
     @property
     def is_included(self) -> bool:
         """Whether fee and tiers that have begun pay for all of it."""

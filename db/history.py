@@ -256,13 +256,22 @@ def entries_of_tenant(
 
 
 def groups(connection: Connection, span: Span, of: Sequence[str]) -> list[Group]:
-    """The events of a span in groups by each of these columns (of `EVENT_FILTERS`) and by currency; one statement."""
+    """The events of a span in groups by each of these columns (of `EVENT_FILTERS`) and by currency; one statement.
+
+    Of what is pending, the groups by status tell what it would cost; in the others it is an event that cost nothing.
+    """
     source, said = _events(span)
     names = " ".join(f"WHEN grouping(u.{name}) = 0 THEN '{name}'" for name in of)
     values = " ".join(f"WHEN grouping(u.{name}) = 0 THEN u.{name}" for name in of)
     sets = ", ".join(f"(u.{name}, u.currency)" for name in of)
+    status = "grouping(u.status) = 0" if "status" in of else "false"
+    sums = {
+        name: f"CASE WHEN {status} THEN sum(now.{name}) "
+        f"ELSE coalesce(sum(now.{name}) FILTER (WHERE u.status <> 'pending'), 0) END"
+        for name in ("tokens", "cost")
+    }
     statement = f"""
-        SELECT CASE {names} END, CASE {values} END, u.currency, count(*), sum(now.tokens)::bigint, sum(now.cost)
+        SELECT CASE {names} END, CASE {values} END, u.currency, count(*), {sums["tokens"]}::bigint, {sums["cost"]}
         FROM {source} {_CORRECTED}
         GROUP BY GROUPING SETS ({sets}) ORDER BY 1, 2, 3
     """  # noqa: S608 - words of ours, no input

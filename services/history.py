@@ -90,10 +90,11 @@ class Statistics:
         return sum(group.tokens for group in self.groups if group.of == "status")
 
     def revenue(self) -> dict[str, Decimal]:
-        """What usage of the span has cost by now, by currency."""
+        """What usage of the span has cost by now, by currency; what waits has cost nothing yet."""
+        charged = [one for one in self.groups if one.of == "status" and one.name == "charged"]
         return {
-            currency: sum((g.cost for g in self.groups if g.of == "status" and g.currency == currency), Decimal(0))
-            for currency in sorted({g.currency for g in self.groups if g.currency is not None})
+            currency: sum((one.cost for one in charged if one.currency == currency), Decimal(0))
+            for currency in sorted({one.currency for one in charged if one.currency is not None})
         }
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -18,6 +18,9 @@ from db.session import Connection, in_transaction
 from services.envelopes import Received, Unusable, open_envelope
 from services.posting import NOTHING_POSTED, post
 from services.preparing import Prepared, prepare, settle
+
+Guard = Callable[[Connection, Prepared], None]
+"""Called when events are inserted, before their customers are locked: refuses all of it by raising."""
 
 log = logger(__name__)
 
@@ -61,13 +64,24 @@ def record_all(envelopes: Sequence[str | bytes], now: datetime) -> Outcome:
     return outcome
 
 
-def record(received: Sequence[Received], unusable: Sequence[Unusable], now: datetime) -> Outcome:
-    """The same for events that are read already."""
+def record(
+    received: Sequence[Received],
+    unusable: Sequence[Unusable],
+    now: datetime,
+    *,
+    is_deferred: bool = False,
+    guard: Guard | None = None,
+) -> Outcome:
+    """The same for events that are read already.
+
+    Deferred, what could be charged is recorded and waits for `services.pending.settle`. A guard is asked when none of
+    the keys was known.
+    """
     outcome = Outcome()
     events = iter(received)
     rest = list(unusable)
     while (part := list(islice(events, settings().envelope_slice_events))) or rest:
-        transaction = _Recording(part, rest, now)
+        transaction = _Recording(part, rest, now, is_deferred, guard)
         outcome += in_transaction(transaction)
         rest = []
         if transaction.locked_at is not None:
@@ -84,6 +98,8 @@ class _Recording:
     received: Sequence[Received]
     unusable: Sequence[Unusable]
     now: datetime
+    is_deferred: bool
+    guard: Guard | None
     locked_at: float | None = None
 
     def __call__(self, connection: Connection) -> Outcome:
@@ -93,6 +109,8 @@ class _Recording:
         charges = prepared.charges
         if known:
             charges = [c for c in charges if (c.event.tenant_id, c.event.key) not in known]
+        elif self.guard is not None:
+            self.guard(connection, prepared)
         payments_due, self.locked_at = post(connection, charges, self.now) if charges else NOTHING_POSTED
 
         parked = sum(1 for row in prepared.rows if row.status == "parked" and (row.tenant_id, row.key) not in known)
@@ -110,6 +128,8 @@ class _Recording:
     def _prepare(self, connection: Connection) -> Prepared:
         prepared = prepare(connection, self.received, self.now, settings().bounds) if self.received else Prepared()
         prepared.unusable += self.unusable
+        if self.is_deferred:
+            prepared.defer()
         return prepared
 
     def _insert(self, connection: Connection, prepared: Prepared) -> set[tuple[str, str]]:
