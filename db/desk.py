@@ -59,6 +59,8 @@ class WalletStanding(NamedTuple):
     balance: Decimal
     reserved: Decimal
     overdraft: Decimal
+    low_below: Decimal | None
+    """Its own; None: as the setting says."""
     debt: Decimal
     used_total: Decimal
     received_total: Decimal
@@ -138,7 +140,7 @@ def _statement(*, with_sources: bool, with_past: bool, with_quotas: bool) -> byt
     refill = _REFILL if with_past else "SELECT NULL::timestamptz, NULL::numeric, NULL::text"
     statement = f"""
         WITH c AS MATERIALIZED ({customer})
-        SELECT c.*, w.wallet_id, w.currency, w.balance, w.reserved, w.overdraft, w.debt, w.used_total,
+        SELECT c.*, w.wallet_id, w.currency, w.balance, w.reserved, w.overdraft, w.low_below, w.debt, w.used_total,
             w.received_total, w.open_grants, {sources}, {purchased}, last.*
         FROM c
         LEFT JOIN wallets w ON w.tenant_id = c.tenant_id AND w.customer_id = c.customer_id

@@ -8,11 +8,14 @@ from datetime import datetime
 from itertools import islice
 
 from billing.fingerprints import FINGERPRINT_VERSION
+from billing.payments import AlertKind
+from billing.rating import ParkReason, unpriced_product
 from config import faults
 from config.logging import logger
 from config.settings import settings
 from db import parked as parked_rows
 from db import usage as usage_rows
+from db.alerts import Cause, raise_once
 from db.parked import ParkedInput
 from db.session import Connection, in_transaction
 from services.envelopes import Received, Unusable, open_envelope
@@ -115,6 +118,8 @@ class _Recording:
 
         parked = sum(1 for row in prepared.rows if row.status == "parked" and (row.tenant_id, row.key) not in known)
         parked += park_inputs(connection, prepared.unusable, self.now)
+        if parked:
+            _tell_of_unpriced(connection, prepared, known, self.now)
         faults.reached("usage.before_commit")
         return Outcome(
             received=len(self.received) + len(self.unusable),
@@ -145,6 +150,18 @@ class _Recording:
             identity = (one.received.event.tenant_id, one.received.event.key)
             settle(prepared, one, (stands.get(identity) or prepared.firsts[identity]).fingerprint)
         return known
+
+
+def _tell_of_unpriced(connection: Connection, prepared: Prepared, known: set[tuple[str, str]], now: datetime) -> None:
+    """Say which products have no price, once while events wait for one. Last of all: who says the same waits."""
+    causes: dict[tuple[object, ...], Cause] = {}
+    for row in prepared.rows:
+        if row.park_reason == ParkReason.UNPRICED and (row.tenant_id, row.key) not in known:
+            product = unpriced_product(row.park_detail or "")
+            detail = f"{product} has no price, and events wait for one: add it, then replay what is parked"
+            known_by = (row.tenant_id, AlertKind.UNPRICED, product, None)
+            causes.setdefault(known_by, Cause(*known_by, product, f"{detail}; the first is {row.key}"))
+    raise_once(connection, list(causes.values()), now)
 
 
 def park_inputs(connection: Connection, inputs: Sequence[Unusable], now: datetime) -> int:

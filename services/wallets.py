@@ -60,7 +60,7 @@ class WalletBalance:
 
 @dataclass(frozen=True, slots=True)
 class Purpose:
-    """For whom and what something is to be used: it says which quotas are asked, besides the customer's and the tenant's.
+    """For whom and what something is to be used: which quotas are asked beside the customer's and the tenant's.
 
     What is not known is left out.
     """
@@ -162,15 +162,34 @@ def set_overdraft(tenant_id: str, customer_id: str, currency: str, overdraft: De
 
     What is reserved already stays so. Raises `WalletNotFound`, `Rejected` (no such amount).
     """
-    standing.check_amount(overdraft)
-    if overdraft != as_cost(overdraft):
-        raise Rejected(f"an overdraft has at most {COST_PLACES} decimal places", overdraft=str(overdraft))
+    _check_places(overdraft)
 
     def work(connection: Connection) -> None:
         if not wallet_rows.set_overdraft(connection, tenant_id, customer_id, currency, overdraft):
             raise WalletNotFound(tenant_id=tenant_id, customer_id=customer_id, currency=currency)
 
     in_transaction(work)
+
+
+def set_low_balance(tenant_id: str, customer_id: str, currency: str, low_below: Decimal | None) -> None:
+    """Below how much a wallet is low, from now on; None: as the setting `low_balance` says.
+
+    Raises `WalletNotFound`, `Rejected` (no such amount).
+    """
+    if low_below is not None:
+        _check_places(low_below)
+
+    def work(connection: Connection) -> None:
+        if not wallet_rows.set_low_below(connection, tenant_id, customer_id, currency, low_below):
+            raise WalletNotFound(tenant_id=tenant_id, customer_id=customer_id, currency=currency)
+
+    in_transaction(work)
+
+
+def _check_places(amount: Decimal) -> None:
+    standing.check_amount(amount)
+    if amount != as_cost(amount):
+        raise Rejected(f"such an amount has at most {COST_PLACES} decimal places", amount=str(amount))
 
 
 def weighed(wallet: WalletStanding, now: datetime) -> Balance:
@@ -200,7 +219,7 @@ def afford_rated(found: Standing, rated: Rated, factor: Decimal, now: datetime) 
 
 def _wallet(wallet: WalletStanding, reset: tuple[str, Reset] | None, now: datetime) -> WalletBalance:
     has = weighed(wallet, now)
-    low_below = settings().low_below(wallet.currency)
+    low_below = settings().low_below(wallet.currency) if wallet.low_below is None else wallet.low_below
     refill = None
     if wallet.refilled_at is not None and wallet.refill_amount is not None and wallet.refill_source is not None:
         refill = Refill(wallet.refilled_at, wallet.refill_amount, Source(wallet.refill_source))
