@@ -13,12 +13,12 @@ from api.bounds import Bounds
 from api.errors import answer_errors
 from api.handing_over import HandingOver
 from api.routes import problems
-from api.v1 import customers, explanations, history, holds, moving, quotes, service, statements, usage
+from api.v1 import customers, explanations, history, holds, moving, pending, quotes, service, statements, usage
 from config.settings import settings
 from db import session
 from tasks.webhooks import hand_over
 
-V1 = (customers, quotes, history, usage, holds, moving, explanations, statements, service)
+V1 = (customers, quotes, history, usage, pending, holds, moving, explanations, statements, service)
 
 
 def create_app() -> FastAPI:

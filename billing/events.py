@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 
 class EventStep(StrEnum):
-    """What happened to an event, one after the other. The words are API."""
+    """What happened to an event, in the order in which it may at one moment. The words are API."""
 
     RECEIVED = "received"
     PARKED = "parked"
@@ -20,15 +20,15 @@ class EventStep(StrEnum):
     """It is recorded, and waits until somebody settles it."""
     METHOD_ASKED = "method_asked"
     """Its caller said how it is to be paid for, and it was."""
-    CHARGED = "charged"
-    REPLAYED = "replayed"
-    """It was parked, and is charged."""
     SETTLE_REFUSED = "settle_refused"
     """Somebody wanted to settle it, and nothing covered it."""
     SETTLED = "settled"
+    REPLAYED = "replayed"
+    """It was parked, and is charged."""
+    CHARGED = "charged"
+    RERATED = "rerated"
     CANCELLED = "cancelled"
     """It waited, and is not to be charged."""
-    RERATED = "rerated"
     VOIDED = "voided"
 
 
