@@ -117,9 +117,9 @@ class _Recording:
         payments_due, self.locked_at = post(connection, charges, self.now) if charges else NOTHING_POSTED
 
         parked = sum(1 for row in prepared.rows if row.status == "parked" and (row.tenant_id, row.key) not in known)
-        parked += park_inputs(connection, prepared.unusable, self.now)
         if parked:
             _tell_of_unpriced(connection, prepared, known, self.now)
+        parked += park_inputs(connection, prepared.unusable, self.now)
         faults.reached("usage.before_commit")
         return Outcome(
             received=len(self.received) + len(self.unusable),
@@ -153,7 +153,7 @@ class _Recording:
 
 
 def _tell_of_unpriced(connection: Connection, prepared: Prepared, known: set[tuple[str, str]], now: datetime) -> None:
-    """Say which products have no price, once while events wait for one. Last of all: who says the same waits."""
+    """Say which products have no price, once while events wait for one. Who says the same at once, waits."""
     causes: dict[tuple[object, ...], Cause] = {}
     for row in prepared.rows:
         if row.park_reason == ParkReason.UNPRICED and (row.tenant_id, row.key) not in known:

@@ -8,26 +8,33 @@ from typing import Any
 
 import pytest
 
+from billing.affordability import Refusal
 from billing.errors import (
     BillingMethodRefused,
+    CustomerNotFound,
     EventNotFound,
     EventNotPending,
     IdempotencyConflict,
     InsufficientCredits,
+    OutOfScope,
     PriceNotFound,
     Rejected,
 )
 from billing.quotas import Scope
 from billing.quotes import BillingMethod
 from db import session
+from db.scope import as_tenant
 from services import history, pending, quotas
 from services.credit_holds import HoldWish, reserve
 from services.credits import Grant, grant
 from services.history import Asked
 from services.quotas import Wanted
 from services.recording import Recorded, record_one
+from services.tenants import create_tenant
+from services.trail import trail
 from services.usage import record_usage
 from services.voiding_usage import void
+from services.wallets import can_afford
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, rows, wallet
 
@@ -342,3 +349,25 @@ def test_deferring_demands_nothing() -> None:
     with pytest.raises(Rejected):
         record_one(an_event("ana", [THREE], occurred_at=NOW), NOW, is_deferred=True, require_cover=True)
     assert rows("SELECT 1 FROM usage_events") == []
+
+
+def test_in_the_scope_of_its_tenant_all_of_it_goes_and_in_anothers_it_is_not_there() -> None:
+    """Under the role that row-level security holds back."""
+    create_tenant("other", "Other", BEFORE)
+    quotas.set_cap(TENANT, "ana", Decimal(3), "USD", BEFORE)
+    with as_tenant("other"):
+        with pytest.raises(CustomerNotFound):
+            deferred()
+    with as_tenant(TENANT):
+        deferred("k")
+        deferred("l")
+        assert can_afford(TENANT, "ana", NOW, cost=Decimal(2)).is_affordable
+    with as_tenant("other"):
+        for act in (pending.settle, cancelled, lambda *said: trail(*said[:2])):
+            with pytest.raises((EventNotFound, OutOfScope)):
+                act(TENANT, "k", LATER)
+    with as_tenant(TENANT):
+        assert pending.settle(TENANT, "k", LATER).status == "charged"
+        assert cancelled(TENANT, "l", LATER).status == "voided"
+        assert [one.step.value for one in trail(TENANT, "k")] == ["received", "deferred", "settled", "charged"]
+        assert can_afford(TENANT, "ana", NOW, cost=Decimal("0.1")).reason is Refusal.CUSTOMER_CAP
