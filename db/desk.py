@@ -33,6 +33,7 @@ class CustomerStanding(NamedTuple):
     has_card: bool
     is_held: bool
     price_revision: int
+    quota_revision: int
     period_starts_at: datetime | None
     period_ends_at: datetime | None
     period_plan_id: str | None
@@ -88,7 +89,7 @@ SELECT c.tenant_id, c.customer_id, c.plan_id, c.plan_version, c.next_plan_id, c.
     EXISTS (
         SELECT FROM customer_holds h WHERE h.tenant_id = c.tenant_id AND h.customer_id = c.customer_id
     ) AS is_held,
-    (SELECT revision FROM price_book) AS price_revision,
+    (SELECT revision FROM price_book) AS price_revision, (SELECT revision FROM quota_book) AS quota_revision,
     p.starts_at, p.ends_at, p.plan_id AS period_plan_id, p.plan_version AS period_plan_version,
     coalesce(p.tokens, 0) AS tokens, p.opened_at IS NOT NULL AS is_opened,
     m.fee_state, m.open_tiers, m.waiting, m.waiting_minor, coalesce(d.payments, 0) AS day_payments,

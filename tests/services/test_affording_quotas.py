@@ -7,9 +7,14 @@ from typing import Any
 import pytest
 
 from billing.affordability import Check, Refusal
-from billing.quotas import Measure, QuotaKind, Scope
-from services import quotas
+from billing.quotas import Measure, Per, QuotaKind, Scope
+from db import quotas as rows
+from db.quotas import NewQuota
+from db.scope import as_tenant
+from db.session import in_transaction
+from services import catalogue, quotas
 from services.quotas import Wanted
+from services.tenants import create_tenant
 from services.usage import record_usage
 from services.wallets import Purpose, can_afford
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
@@ -17,6 +22,11 @@ from tests.services.test_wallets import counted
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 BEFORE = NOW - timedelta(hours=2)
+#: Ten tokens a month of each customer.
+HARD = NewQuota(
+    TENANT, "few", QuotaKind.QUOTA, Scope.CUSTOMER, "", None, None, Per.MONTH, "UTC", Measure.TOKENS, None, Decimal(10),
+    is_hard=True,
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -136,3 +146,44 @@ def test_it_is_one_statement_with_quotas_and_without(*, with_quotas: bool) -> No
 
     assert len(found.checks) == (3 if with_quotas else 1)
     assert len(statements) == 1
+
+
+def test_who_has_no_quotas_is_asked_for_none_until_there_is_one() -> None:
+    """Not even a look into their table; and a quota that was set a moment ago, by another process, is known."""
+    asks(1)
+    with counted() as before:
+        asks(1)
+    in_transaction(lambda connection: rows.add(connection, HARD, BEFORE))  # this process keeps what it knew
+
+    with counted() as at_once:
+        found = can_afford(TENANT, "ana", NOW, items=[tokens(11)])
+    with counted() as after:
+        asks(11)
+
+    assert ["FROM quotas" in statement for statement in before] == [False]
+    assert [check.quota for check in found.checks] == [None, "few"]
+    assert len(at_once) > 1
+    assert ["FROM quotas" in statement for statement in after] == [True]
+
+
+def test_another_tenants_quota_costs_nothing() -> None:
+    create_tenant("other", "Other", BEFORE)
+    quotas.set_quota(Wanted("other", "theirs", Decimal(1), is_hard=True), BEFORE)
+    asks(1)
+
+    with counted() as statements:
+        found = can_afford(TENANT, "ana", NOW, items=[tokens(11)])
+
+    assert [check.quota for check in found.checks] == [None]
+    assert ["FROM quotas" in statement for statement in statements] == [False]
+
+
+def test_who_runs_for_one_customer_teaches_the_process_nothing() -> None:
+    """Quotas are hidden there: what is seen of them must not be taken for what there is."""
+    a_quota(10, scope=Scope.CUSTOMER)
+    catalogue.forget()
+
+    with as_tenant(TENANT, "ana"):
+        assert asks(11).is_affordable
+    with as_tenant(TENANT):
+        assert asks(11).refusal is Refusal.QUOTA_EXCEEDED
