@@ -9,9 +9,10 @@ beforehand how long an answer becomes. What stops a customer stops everything::
 
 Else each kind of usage is measured: value by what is available, tokens by what fee and tiers cover. Further tiers may
 begin as long as they could be collected: up to the plan's open tiers, up to the caps, and not while the customer is
-held.
+held. Hard quotas and a customer's own cap are asked like the wallet: is there room for so much?
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from enum import StrEnum
@@ -20,12 +21,14 @@ from billing.errors import Rejected
 from billing.money import ZERO
 from billing.payments import PAID, PaymentState
 from billing.plans import Plan
+from billing.quotas import Measure, Quota, QuotaKind, fits
 from billing.rating import TOKEN
 from billing.tiers import tiers_owed
 
 BUFFER_MAX = 100
 #: Nothing more is tried to collect it by itself.
 FAILED = frozenset({PaymentState.UNCOLLECTIBLE, PaymentState.NEEDS_PAYMENT_METHOD})
+_UNITS = {Measure.TOKENS: TOKEN, Measure.EVENTS: "event"}
 
 
 class Refusal(StrEnum):
@@ -37,6 +40,9 @@ class Refusal(StrEnum):
     OPEN_TIERS = "open_tiers"
     CAP_REACHED = "cap_reached"
     HELD = "held"
+    QUOTA_EXCEEDED = "quota_exceeded"
+    CUSTOMER_CAP = "customer_cap"
+    """The customer's own limit on what usage costs."""
 
 
 class FeeStops(StrEnum):
@@ -51,13 +57,15 @@ class FeeStops(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was asked: how much of which unit (a currency, or `token`) is there, and is needed."""
+    """One thing that was asked: how much of which unit (a currency, `token` or `event`) is there, and is needed."""
 
     unit: str
     available: Decimal
     required: Decimal
     """With the buffer."""
     refusal: Refusal | None
+    quota: str | None = None
+    """Its name, where it is one."""
 
     @property
     def is_affordable(self) -> bool:
@@ -168,13 +176,37 @@ def afford_value(available: Decimal, cost: Decimal, currency: str, buffer: Decim
 
 def afford_tokens(tokens: int, buffer: Decimal, cover: Cover) -> Check:
     """Whether a period on a plan with tiers has room for so many tokens with their buffer."""
-    required = (tokens * buffer).to_integral_value(ROUND_CEILING)
+    required = with_buffer(tokens, buffer)
     if (stop := cover.stop) is not None:
         return Check(TOKEN, ZERO, required, stop)
     further, why = cover.further_tiers
     assert cover.plan.tier_size is not None
     available = Decimal(cover.covered + further * cover.plan.tier_size)
     return Check(TOKEN, available, required, why if required > available else None)
+
+
+def afford_quotas(
+    quotas: Iterable[tuple[Quota, Decimal]], tokens: Decimal, cost: Decimal, currency: str | None
+) -> list[Check]:
+    """Whether quotas, each with what is used of it, leave room for one event of so many tokens and such a cost.
+
+    Tokens and cost come with their buffer. A quota of cost in another currency does not count it.
+    """
+    checks = []
+    for quota, used in quotas:
+        if quota.measure is Measure.COST and quota.currency != currency:
+            continue
+        asked = quota.amount(int(tokens), cost)
+        refusal = Refusal.CUSTOMER_CAP if quota.kind is QuotaKind.CAP else Refusal.QUOTA_EXCEEDED
+        unit = quota.currency or _UNITS[quota.measure]
+        left = max(ZERO, quota.limit - used)
+        checks.append(Check(unit, left, asked, None if fits(used, asked, quota.limit) else refusal, quota.name))
+    return checks
+
+
+def with_buffer(tokens: int, buffer: Decimal) -> Decimal:
+    """So many tokens and their buffer, in whole ones."""
+    return (tokens * buffer).to_integral_value(ROUND_CEILING)
 
 
 def check_buffer(buffer: Decimal) -> None:

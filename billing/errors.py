@@ -9,7 +9,7 @@ The class name is the fact, the docstring the message, the fields identify the r
     │   ├── NotFound        TenantNotFound, CustomerNotFound, PlanNotFound, PriceNotFound, WalletNotFound,
     │   │                   PaymentNotFound, EventNotFound, ParkedNotFound, HoldNotFound, QuotaNotFound, KeyNotFound,
     │   │                   TopUpRuleNotFound
-    │   ├── Conflict        AlreadyExists, IdempotencyConflict
+    │   ├── Conflict        AlreadyExists, IdempotencyConflict, EventNotPending, BillingMethodRefused
     │   ├── Unauthenticated, Forbidden, TooManyRequests
     │   ├── InsufficientCredits, QuotaExceeded
     │   └── CatalogueMalformed, AuditRefused, UsageArchived, OutOfScope
@@ -191,6 +191,18 @@ class InsufficientCredits(Rejected):
     """What is available does not cover what is asked for."""
 
     code = "insufficient_credits"
+
+
+class EventNotPending(Conflict):
+    """This event does not wait to be settled."""
+
+    code = "event_not_pending"
+
+
+class BillingMethodRefused(Conflict):
+    """This usage would not be paid for like this."""
+
+    code = "billing_method_refused"
 
 
 class AuditRefused(Rejected):

@@ -7,7 +7,40 @@ the worker reads nearly all events into, because that takes a fifth of the time.
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any, Protocol
+
+
+class EventStep(StrEnum):
+    """What happened to an event, in the order in which it may at one moment. The words are API."""
+
+    RECEIVED = "received"
+    PARKED = "parked"
+    DEFERRED = "deferred"
+    """It is recorded, and waits until somebody settles it."""
+    METHOD_ASKED = "method_asked"
+    """Its caller said how it is to be paid for, and it was."""
+    SETTLE_REFUSED = "settle_refused"
+    """Somebody wanted to settle it, and nothing covered it."""
+    SETTLED = "settled"
+    REPLAYED = "replayed"
+    """It was parked, and is charged."""
+    CHARGED = "charged"
+    RERATED = "rerated"
+    CANCELLED = "cancelled"
+    """It waited, and is not to be charged."""
+    VOIDED = "voided"
+
+
+#: Of these an event's own row says nothing, or not for ever.
+LOGGED_STEPS = (
+    EventStep.DEFERRED,
+    EventStep.METHOD_ASKED,
+    EventStep.REPLAYED,
+    EventStep.SETTLE_REFUSED,
+    EventStep.SETTLED,
+    EventStep.CANCELLED,
+)
 
 
 class Item(Protocol):

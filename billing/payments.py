@@ -202,6 +202,11 @@ class AlertKind(StrEnum):
     CAP_THRESHOLD = "cap_threshold"
     TIER_THRESHOLD = "tier_threshold"
     WEBHOOK_GIVEN_UP = "webhook_given_up"
+    LOW_BALANCE = "low_balance"
+    CREDITS_EXPIRING = "credits_expiring"
+    PAYMENT_FAILED = "payment_failed"
+    PAYMENT_GIVEN_UP = "payment_given_up"
+    UNPRICED = "unpriced"
 
 
 def payment_id(

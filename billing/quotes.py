@@ -108,6 +108,13 @@ class Quote:
         """Whether free credits pay for all of it."""
         return self.paid is not None and bool(self.cost) and self.paid.free == self.cost
 
+    def is_served_by(self, method: BillingMethod) -> bool:
+        """Whether all of it would be paid for like this. What was given stands in the wallet, too."""
+        methods = {line.method for line in self.lines}
+        if method is BillingMethod.WALLET_DEDUCTION:
+            methods -= {BillingMethod.CREDIT_CONSUMPTION}
+        return methods <= {method}
+
     @property
     def is_included(self) -> bool:
         """Whether fee and tiers that have begun pay for all of it."""
@@ -146,12 +153,22 @@ def paid_from(cost: Decimal, grants: Iterable[Grant], sources: dict[str, Source]
     return Paid(amounts, uncovered)
 
 
+def method_of_plan(*, begins_tier: bool) -> BillingMethod:
+    """How tokens are paid for that a plan covers."""
+    return BillingMethod.PAYMENT_CHARGE if begins_tier else BillingMethod.SUBSCRIPTION_INCLUDED
+
+
+def method_of_value(cost: Decimal, given: Decimal) -> BillingMethod:
+    """How a cost is paid for, of which so much comes from what was given."""
+    return BillingMethod.CREDIT_CONSUMPTION if cost and given >= cost else BillingMethod.WALLET_DEDUCTION
+
+
 def quote(rated: Rated, cover: Cover, paid: Paid | None, price_revision: int, *, has_card: bool) -> Quote:
     """All that is known of items that were rated: who would pay for each, and how it could be paid."""
     of_plan = covered(rated, cover)
-    by_plan = BillingMethod.PAYMENT_CHARGE if of_plan.tiers_begun else BillingMethod.SUBSCRIPTION_INCLUDED
-    is_given = paid is not None and bool(rated.cost) and paid.given >= rated.cost
-    by_value = BillingMethod.CREDIT_CONSUMPTION if is_given else BillingMethod.WALLET_DEDUCTION
+    by_plan = method_of_plan(begins_tier=of_plan.tiers_begun > 0)
+    by_value = method_of_value(rated.cost, paid.given if paid is not None else ZERO)
+    is_given = by_value is BillingMethod.CREDIT_CONSUMPTION
     possible = [by_plan] if of_plan.tokens else []
     if rated.currency is not None:
         possible += [BillingMethod.CREDIT_CONSUMPTION] if is_given else []
@@ -172,5 +189,10 @@ def quote(rated: Rated, cover: Cover, paid: Paid | None, price_revision: int, *,
 
 
 def _line(line: Line, by_plan: BillingMethod, by_value: BillingMethod) -> QuotedLine:
-    is_covered = line.price is None and line.item.unit == TOKEN
+    is_covered = is_of_plan(line.item.unit, is_priced=line.price is not None)
     return QuotedLine(line.item, line.price, line.cost, by_plan if is_covered else by_value)
+
+
+def is_of_plan(unit: str, *, is_priced: bool) -> bool:
+    """Whether a line was covered by a plan: tokens that no price was needed for."""
+    return not is_priced and unit == TOKEN

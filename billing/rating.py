@@ -38,6 +38,10 @@ class ParkReason(StrEnum):
     UNRECORDABLE = "unrecordable"
 
 
+#: How the detail of what is unpriced ends; the product stands before it.
+UNPRICED_SAYS = " has no price at its time"
+
+
 class Parking(NamedTuple):
     """A well-formed input that can't be charged now: the reason, and a sentence for a person."""
 
@@ -123,7 +127,7 @@ def rate(event: Rateable, plan: Plan, currencies: Container[str], book: PriceBoo
         product = (item.category, item.provider, item.model, item.unit)
         price = book.find(event.tenant_id, product, event.occurred_at)
         if price is None:
-            return Parking(ParkReason.UNPRICED, f"items[{number}] {'/'.join(product)} has no price at its time")
+            return Parking(ParkReason.UNPRICED, f"items[{number}] {'/'.join(product)}{UNPRICED_SAYS}")
         if currency is not None and price.currency != currency:
             return Parking(ParkReason.MIXED_CURRENCIES, f"its prices are in {currency} and in {price.currency}")
         currency = price.currency
@@ -133,6 +137,15 @@ def rate(event: Rateable, plan: Plan, currencies: Container[str], book: PriceBoo
     if currency is not None and currency not in currencies:
         return Parking(ParkReason.CURRENCY_MISMATCH, f"priced in {currency}; the customer has no such wallet")
     return Rated(tuple(lines), tokens, cost, currency)
+
+
+def unpriced_product(detail: str) -> str:
+    """The product that something parked has no price for, by the sentence that it was parked with.
+
+    >>> unpriced_product("items[0] llm_prompt/openai/gpt-9/token has no price at its time")
+    'llm_prompt/openai/gpt-9/token'
+    """
+    return detail.partition("] ")[2].removesuffix(UNPRICED_SAYS)
 
 
 def total(lines: Collection[Line]) -> Decimal:

@@ -52,10 +52,16 @@ class Verdict:
         return not self.differences and all(total.expected == total.actual for total in self.totals)
 
 
-def compare(world: World, given_later: Sequence[GrantOf], emitted: Emitted, facts: Facts) -> Verdict:
+def compare(
+    world: World,
+    given_later: Sequence[GrantOf],
+    emitted: Emitted,
+    facts: Facts,
+    deferred: Mapping[Key, str] | None = None,
+) -> Verdict:
     """Reckon what had to be, and name every row that is not so."""
     recorded = {(row.tenant_id, row.key): row for row in facts.events}
-    expected = Oracle(world).expected(emitted, recorded)
+    expected = Oracle(world).expected(emitted, recorded, deferred)
     given = {(one.tenant_id, one.key): one for one in (*world.grants, *given_later)}
     purses: dict[Wallet, Purse] = {}
     verdict = Verdict(
@@ -128,9 +134,10 @@ def _of_ledger(
             kind = "doubled" if found == AGAIN else "cents"
             yield Difference(kind, f"wallet {'/'.join(wallet)}, {what}", wanted, found)
     for key, fate in expected.fates.items():
-        if fate.cost and debited[key] != 1:
+        wanted = int(fate.status == "charged")
+        if fate.cost and debited[key] != wanted:
             kind = "doubled" if debited[key] else "lost"
-            yield Difference(kind, f"{_named(key)}, entries in the ledger", 1, debited[key])
+            yield Difference(kind, f"{_named(key)}, entries in the ledger", wanted, debited[key])
 
 
 def _of_wallets(

@@ -7,7 +7,7 @@ decide them: which of two payloads came first under a key, and the order in whic
 import decimal
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from zoneinfo import ZoneInfo
@@ -49,6 +49,7 @@ class Month:
 class Expected:
     """Everything that must be found."""
 
+    deferred: Mapping[Key, str] = field(default_factory=dict)
     fates: dict[Key, Fate] = field(default_factory=dict)
     contents: dict[Key, Content] = field(default_factory=dict)
     inputs: dict[bytes, str] = field(default_factory=dict)
@@ -77,9 +78,14 @@ class Oracle:
         }
         self._months: dict[tuple[str, int, int], datetime] = {}
 
-    def expected(self, emitted: Emitted, recorded: Mapping[Key, EventFact]) -> Expected:
-        """What must be found, given which payload came first under each key."""
-        found = Expected()
+    def expected(
+        self, emitted: Emitted, recorded: Mapping[Key, EventFact], deferred: Mapping[Key, str] | None = None
+    ) -> Expected:
+        """What must be found, given which payload came first under each key.
+
+        Of what was deferred, `deferred` says how its caller let it end: charged, voided, or still pending.
+        """
+        found = Expected(deferred=deferred or {})
         for key, variants in emitted.events.items():
             self._settle(found, key, variants, recorded.get(key))
         for wire, is_required in emitted.spoiled.items():
@@ -111,7 +117,7 @@ class Oracle:
             if other is not chosen:
                 side = found.inputs if other.is_required else found.may_be_inputs
                 side[hash_of(other.wire)] = "key_conflict"
-        fate = self.fate(chosen.content, chosen.first_at)
+        fate = _as_wished(self.fate(chosen.content, chosen.first_at), found.deferred.get(key, "charged"))
         found.fates[key] = fate
         found.contents[key] = chosen.content
         if fate.status == "charged":
@@ -183,6 +189,15 @@ class Oracle:
         month.tiers = max(0, -(-beyond // plan.tier_size))
         for tier in range(1, month.tiers + 1):
             found.payments[tenant, customer, starts_at, tier] = plan.tier_fee_minor
+
+
+def _as_wished(fate: Fate, wish: str) -> Fate:
+    """What waits tells what it would cost; what was cancelled costs nothing. Neither is in a period."""
+    if fate.status != "charged" or wish == "charged":
+        return fate
+    if wish == "pending":
+        return replace(fate, status="pending", period_start=None)
+    return replace(fate, status=wish, cost=ZERO, tokens=0, period_start=None)
 
 
 def line_cost(price: PriceOf, quantity: Decimal) -> Decimal:

@@ -99,6 +99,13 @@ class Stream:
         return _with_a_flaw(fields, dice, now) if dice.random() < 0.015 else Emission(fields)
 
 
+def plain(dice: random.Random, world: World, key: str, now: datetime) -> Fields:
+    """The fields of an event that can be charged, of any customer, in the last ten minutes."""
+    customer = dice.choice(world.customers)
+    occurred_at = now - timedelta(microseconds=dice.randrange(600_000_000))
+    return _event(customer, key, occurred_at, _items(dice, customer, world))
+
+
 def common(world: World, name: str) -> Iterator[Emission]:
     """Events that every producer emits, with the same key and the same time; some of them with another quantity."""
     dice = random.Random(f"{world.seed} common")

@@ -53,7 +53,8 @@ def _found(facts: Facts, expected: Expected) -> Iterable[tuple[str, Decimal]]:
     # What was on its way to `emit` at a kill may have come through or not.
     certain = (row for row in facts.inputs if row.input_hash not in expected.may_be_inputs)
     yield from _summed((f"inputs parked: {row.reason}", 1) for row in certain)
-    yield from _summed((f"cost {row.tenant_id} {row.currency}", row.cost) for row in facts.events if row.currency)
+    charged = (row for row in facts.events if row.currency and row.status != "pending")
+    yield from _summed((f"cost {row.tenant_id} {row.currency}", row.cost) for row in charged)
     yield from _summed((f"tokens {row.tenant_id}", row.tokens) for row in facts.periods)
     yield from _summed((f"tier payments {row.tenant_id}", 1) for row in facts.payments)
     yield from _summed((f"owed {row.tenant_id} BRL, minor", row.amount_minor) for row in facts.payments)

@@ -14,6 +14,7 @@ from pathlib import Path
 from billing.errors import DatabaseUnavailable
 from chaos.brokers import BrokerKind
 from chaos.compared import Verdict, compare
+from chaos.deferring import Deferring
 from chaos.emitted import read_logs
 from chaos.faults import Fault, Faults
 from chaos.looking import look
@@ -115,6 +116,7 @@ class _Run:
     world: World
     faults: Faults
     progress: Progress
+    deferring: Deferring
     given: list[GrantOf] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     calmed: dict[str, float] = field(default_factory=dict)
@@ -144,7 +146,8 @@ def _on(made: Stage, options: Options, progress: Progress) -> Report:
     furnish(there)
     dice = random.Random(f"faults {options.seed}")
     faults = Faults(made, dice, made.home / "producers.clock", 3.0 if options.is_short else 31.0)
-    one = _Run(options, made, there, faults, progress)
+    deferring = Deferring(there, random.Random(f"deferring {options.seed}"))
+    one = _Run(options, made, there, faults, progress, deferring)
     for name in (*USAGE_WORKERS, COLLECTOR):
         made.start_worker(name)
     made.start_beat()
@@ -177,6 +180,7 @@ def _load(one: _Run) -> None:
         if time.monotonic() - gave_at > GRANT_EACH_SECONDS:
             gave_at = time.monotonic()
             _give_one(one, gifts)
+            one.deferring.some()
         return seen >= options.events if options.events else time.monotonic() > ends_at
 
     def is_calm() -> bool:
@@ -301,7 +305,8 @@ def _compared(one: _Run, load_seconds: float, quiet_seconds: float) -> Report:
     one.progress.tell("comparing", _charged(0), len(one.faults.happened))
     facts = look(one.stage.database_url, one.stage.control)
     emitted = read_logs(one.stage.journaled_logs, one.stage.memory_logs)
-    verdict = compare(one.world, one.given, emitted, facts)
+    one.deferring.tell(emitted)
+    verdict = compare(one.world, one.given, emitted, facts, one.deferring.wishes)
     committed = {(row.tenant_id, row.key): row.committed_at for row in facts.events if row.committed_at is not None}
     return Report(
         one.options,

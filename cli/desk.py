@@ -58,6 +58,20 @@ def overdraft(
     console.print(f"{plain(currency)} of {plain(customer_id)} may be asked {written(a_decimal(amount))} below zero")
 
 
+@wallets.command("low-balance")
+def low_balance(
+    tenant_id: TenantId,
+    customer_id: CustomerId,
+    amount: Annotated[str | None, typer.Argument(help="Such as 5; left out, it is as set for all.")] = None,
+    currency: Annotated[str, typer.Option(help="Of which wallet.")] = "USD",
+) -> None:
+    """Say below how much a wallet is low: an alert tells of it, once each time that it comes to be."""
+    below = None if amount is None else a_decimal(amount)
+    service.set_low_balance(tenant_id, customer_id, currency, below)
+    said = "as the setting low_balance says" if below is None else f"below {written(below)}"
+    console.print(f"{plain(currency)} of {plain(customer_id)} is low {said}")
+
+
 @app.command()
 def quote(
     tenant_id: TenantId,

@@ -1,4 +1,4 @@
-"""Putting right what was charged: `usage void`, `usage rerate`."""
+"""Charging what was deferred, and putting right what was charged: `usage settle`, `usage void`, `usage rerate`."""
 
 from typing import Annotated, Any
 
@@ -9,12 +9,12 @@ from billing.money import written
 from cli.catalogue import TenantId
 from cli.show import NOTHING, AsJson, a_table, as_json, console, errors, moment, plain
 from config import clock
-from services import voiding_usage
+from services import pending, trail, voiding_usage
 from services.catalogue_files import read_prices
 from services.rerating import Asked, CustomerResult, Span, Sum, rerate, totals
 from services.voiding_usage import VoidedEvent
 
-app = typer.Typer(help="Putting right what was charged.", no_args_is_help=True)
+app = typer.Typer(help="Usage that was recorded: its history, and putting it right.", no_args_is_help=True)
 
 
 @app.command()
@@ -41,6 +41,56 @@ def void(
     console.print(f"{who} is voided: it took {took}", soft_wrap=True)
     for line in _of_tiers(voided):
         console.print(line)
+
+
+@app.command()
+def settle(
+    tenant_id: TenantId,
+    key: Annotated[str, typer.Argument(help="The event's key.")],
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Into debt, where nothing covers it.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Charge a usage event that was deferred, once."""
+    found = pending.settle(tenant_id, key, clock.now(), is_forced=force)
+    if json:
+        as_json(found)
+        return
+    what = f"{found.currency} {written(found.cost)}" if found.currency else f"{found.tokens:,} tokens"
+    how = "is charged" if found.is_new else "was charged before"
+    console.print(f"event {plain(key)} of customer {plain(found.customer_id)} {how}: {what}", soft_wrap=True)
+
+
+@app.command()
+def cancel(
+    tenant_id: TenantId,
+    key: Annotated[str, typer.Argument(help="The event's key.")],
+    *,
+    reason: Annotated[str, typer.Option(help="Why.")],
+    json: AsJson = False,
+) -> None:
+    """Never charge a usage event that was deferred."""
+    found = pending.cancel(tenant_id, key, reason, clock.now())
+    if json:
+        as_json(found)
+        return
+    how = "is cancelled" if found.is_new else "was cancelled or voided before"
+    console.print(f"event {plain(key)} of customer {plain(found.customer_id)} {how}", soft_wrap=True)
+
+
+@app.command("trail")
+def show_trail(
+    tenant_id: TenantId, key: Annotated[str, typer.Argument(help="The event's key.")], json: AsJson = False
+) -> None:
+    """What happened to a usage event, the oldest first."""
+    found = trail.trail(tenant_id, key)
+    if json:
+        as_json(found)
+        return
+    table = a_table("at (UTC)", "step", "")
+    for one in found:
+        table.add_row(moment(one.at), one.step, plain(one.detail))
+    console.print(table)
 
 
 @app.command("rerate")

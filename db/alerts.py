@@ -1,5 +1,6 @@
-"""Alerts: what a person should look at, said once while nobody has seen it."""
+"""Alerts: what a person should look at, said once while nobody has seen it, or once while its cause holds."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
@@ -22,6 +23,14 @@ SELECT s.tenant_id, s.alert_id, jsonb_build_object('type', 'alert.' || s.kind, '
 FROM said s JOIN webhook_endpoints e ON e.tenant_id = s.tenant_id
 WHERE s.times = 1 AND e.disabled_at IS NULL AND s.kind <> 'webhook_given_up'
 ON CONFLICT (tenant_id, alert_id) DO NOTHING
+"""
+
+_CAUSES = """
+INSERT INTO alert_causes (tenant_id, kind, subject, customer_id, since)
+SELECT c.*, %s FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS c(tenant_id, kind, subject, customer_id)
+ORDER BY c.tenant_id, c.kind, c.subject
+ON CONFLICT (tenant_id, kind, subject) DO NOTHING
+RETURNING tenant_id, kind, subject
 """
 
 _UNSEEN = """
@@ -56,6 +65,38 @@ def raise_alert(
     """Say something to a person; said again about the same subject, it is counted. See `services.deliveries`."""
     said = {"tenant_id": tenant_id, "kind": kind, "subject": subject, "detail": detail, "customer_id": customer_id}
     connection.execute(_RAISE, said | {"now": now})
+
+
+class Cause(NamedTuple):
+    """Why something is said for as long as it holds; its kind and its subject are what it is known by."""
+
+    tenant_id: str
+    kind: AlertKind
+    subject: str
+    customer_id: str | None
+    about: str
+    """What a person reads that it is about."""
+    detail: str
+
+
+def raise_once(connection: Connection, causes: Sequence[Cause], now: datetime) -> int:
+    """Say what holds and was not said since it does, whether anybody has seen it or not; how many were said.
+
+    Locks the causes that are new, in order. Whoever finds that one is gone lets it go (`db.watching`): then it is said
+    anew, as another alert, when it is back.
+    """
+    if not causes:
+        return 0
+    known_by = [(one.tenant_id, one.kind.value, one.subject, one.customer_id) for one in causes]
+    columns = (list(column) for column in zip(*known_by, strict=True))
+    rows = connection.execute(_CAUSES, (now, *columns)).fetchall()
+    new = set(cast("list[tuple[str, str, str]]", rows))
+    for one in causes:
+        if (one.tenant_id, one.kind.value, one.subject) not in new:
+            continue
+        about = f"{one.about} since {now.isoformat()}"
+        raise_alert(connection, one.tenant_id, one.kind, about, one.detail, now, customer_id=one.customer_id)
+    return len(rows)
 
 
 def unseen(connection: Connection, tenant_id: str, limit: int) -> list[AlertRow]:

@@ -99,4 +99,13 @@ CHARGE_CHECKS: dict[str, str] = {
         WHERE a.archive_id IS NULL OR (a.finished_at IS NOT NULL AND (a.events, a.tokens, a.cost)
             <> (coalesce(u.number, 0), coalesce(u.tokens, 0), coalesce(u.cost, 0)))
     """,
+    # Few wait, and an index leads to them. That nothing was debited for them, the check of entries finds.
+    "what waits is counted nowhere": """
+        SELECT u.tenant_id, u.key, 'in no period and no quota',
+            concat_ws(' ', u.period_start, u.charged_at, u.quota_ids::text,
+                CASE WHEN u.status = 'parked' THEN nullif(u.cost, 0) END)
+        FROM usage_events u
+        WHERE u.status IN ('parked', 'pending') AND (u.period_start IS NOT NULL OR u.charged_at IS NOT NULL
+            OR u.quota_ids IS NOT NULL OR (u.status = 'parked' AND u.cost <> 0))
+    """,
 }

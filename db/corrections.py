@@ -169,7 +169,8 @@ ORDER BY n.number
 
 _VOID = """
 UPDATE usage_events
-SET status = 'voided', voided_at = %(now)s, void_reason = %(reason)s, park_reason = NULL, park_detail = NULL
+SET status = 'voided', voided_at = %(now)s, void_reason = %(reason)s, park_reason = NULL, park_detail = NULL,
+    cost = CASE status WHEN 'pending' THEN 0 ELSE cost END, tokens = CASE status WHEN 'pending' THEN 0 ELSE tokens END
 WHERE tenant_id = %(tenant_id)s AND key = %(key)s AND status <> 'voided'
 """
 

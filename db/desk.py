@@ -11,6 +11,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 from billing.payments import PAID
+from billing.quotas import Quota
+from db.quotas import HARD_AS_JSON, from_json
 from db.schema.base import one_of
 from db.session import Connection
 
@@ -31,6 +33,7 @@ class CustomerStanding(NamedTuple):
     has_card: bool
     is_held: bool
     price_revision: int
+    quota_revision: int
     period_starts_at: datetime | None
     period_ends_at: datetime | None
     period_plan_id: str | None
@@ -45,6 +48,8 @@ class CustomerStanding(NamedTuple):
     day_payments: int
     """Counted against the caps today."""
     day_minor: int
+    quotas: tuple[tuple[Quota, Decimal], ...]
+    """The hard ones that what was asked for would count in, each with what is used of it; none where nobody asked."""
 
 
 class WalletStanding(NamedTuple):
@@ -55,6 +60,8 @@ class WalletStanding(NamedTuple):
     balance: Decimal
     reserved: Decimal
     overdraft: Decimal
+    low_below: Decimal | None
+    """Its own; None: as the setting says."""
     debt: Decimal
     used_total: Decimal
     received_total: Decimal
@@ -82,11 +89,11 @@ SELECT c.tenant_id, c.customer_id, c.plan_id, c.plan_version, c.next_plan_id, c.
     EXISTS (
         SELECT FROM customer_holds h WHERE h.tenant_id = c.tenant_id AND h.customer_id = c.customer_id
     ) AS is_held,
-    (SELECT revision FROM price_book) AS price_revision,
+    (SELECT revision FROM price_book) AS price_revision, (SELECT revision FROM quota_book) AS quota_revision,
     p.starts_at, p.ends_at, p.plan_id AS period_plan_id, p.plan_version AS period_plan_version,
     coalesce(p.tokens, 0) AS tokens, p.opened_at IS NOT NULL AS is_opened,
     m.fee_state, m.open_tiers, m.waiting, m.waiting_minor, coalesce(d.payments, 0) AS day_payments,
-    coalesce(d.amount_minor, 0) AS day_minor
+    coalesce(d.amount_minor, 0) AS day_minor, {{quotas}} AS quotas
 FROM customers c
 LEFT JOIN LATERAL (
     SELECT * FROM periods p
@@ -125,15 +132,16 @@ WHERE g.tenant_id = w.tenant_id AND g.wallet_id = w.wallet_id ORDER BY g.number 
 """
 
 
-@lru_cache(maxsize=4)
-def _statement(*, with_sources: bool, with_past: bool) -> bytes:
-    """The statement with so much about grants: two texts are used, each is prepared once."""
+@lru_cache(maxsize=8)
+def _statement(*, with_sources: bool, with_past: bool, with_quotas: bool) -> bytes:
+    """The statement with so much about grants and quotas: few texts are used, each is prepared once."""
+    customer = _CUSTOMER.format(quotas=f"({HARD_AS_JSON})" if with_quotas else "NULL::json")
     sources = f"({_SOURCES})" if with_sources else "NULL"
     purchased = f"({_PURCHASED})" if with_past else "NULL::numeric"
     refill = _REFILL if with_past else "SELECT NULL::timestamptz, NULL::numeric, NULL::text"
     statement = f"""
-        WITH c AS MATERIALIZED ({_CUSTOMER})
-        SELECT c.*, w.wallet_id, w.currency, w.balance, w.reserved, w.overdraft, w.debt, w.used_total,
+        WITH c AS MATERIALIZED ({customer})
+        SELECT c.*, w.wallet_id, w.currency, w.balance, w.reserved, w.overdraft, w.low_below, w.debt, w.used_total,
             w.received_total, w.open_grants, {sources}, {purchased}, last.*
         FROM c
         LEFT JOIN wallets w ON w.tenant_id = c.tenant_id AND w.customer_id = c.customer_id
@@ -151,14 +159,20 @@ def standing(
     *,
     with_sources: bool = True,
     with_past: bool = False,
+    purpose: Mapping[str, str | None] | None = None,
 ) -> tuple[CustomerStanding, list[WalletStanding]] | None:
-    """A customer with all wallets, by currency, or None. One statement; takes no lock."""
+    """A customer with all wallets, by currency, or None. One statement; takes no lock.
+
+    `purpose` says user, organization, service type and feature of what is to come, each by its name: then the hard
+    quotas that it would count in are read as well.
+    """
     day = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    said = {"tenant_id": tenant_id, "customer_id": customer_id, "now": now, "day": day}
-    statement = _statement(with_sources=with_sources, with_past=with_past)
+    said = {"tenant_id": tenant_id, "customer_id": customer_id, "now": now, "day": day} | dict(purpose or {})
+    statement = _statement(with_sources=with_sources, with_past=with_past, with_quotas=purpose is not None)
     rows = cast("list[Any]", connection.execute(statement, said).fetchall())
     if not rows:
         return None
     customer = CustomerStanding._make(rows[0][2 : 2 + _CUSTOMER_FIELDS])
+    customer = customer._replace(quotas=from_json(cast("Any", customer.quotas)))
     wallets = [WalletStanding._make(row[2 + _CUSTOMER_FIELDS :]) for row in rows]
     return customer, [one._replace(sources=one.sources or {}) for one in wallets if one.currency is not None]

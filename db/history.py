@@ -11,12 +11,15 @@ from decimal import Decimal
 from typing import Any, NamedTuple, cast
 
 from billing.payments import PAID
+from billing.quotes import GIVEN
 from db.grants import AHEAD_MAX
 from db.schema.base import one_of
 from db.session import Connection
 
 #: A period is a month, and what a boundary that moved may add to it.
 PERIOD_MAX = timedelta(days=66)
+#: By which usage can be summed; each a column.
+GROUPED = ("customer_id", "user_id", "organization_id", "operation", "feature", "service_type")
 #: By which events can be asked for; each a column.
 EVENT_FILTERS = ("status", "feature", "service_type", "operation", "user_id", "organization_id")
 
@@ -101,6 +104,16 @@ class Bucket(NamedTuple):
     events: int
     tokens: int
     cost: Decimal
+
+
+class MethodSum(NamedTuple):
+    """Charged events of a type of service that were paid for in one way (None: that is archived), in one currency."""
+
+    service_type: str | None
+    method: str | None
+    currency: str | None
+    events: int
+    amount: Decimal
 
 
 class Span(NamedTuple):
@@ -256,17 +269,72 @@ def entries_of_tenant(
 
 
 def groups(connection: Connection, span: Span, of: Sequence[str]) -> list[Group]:
-    """The events of a span in groups by each of these columns (of `EVENT_FILTERS`) and by currency; one statement."""
+    """The events of a span in groups by each of these columns (of `EVENT_FILTERS`) and by currency; one statement.
+
+    Of what is pending, the groups by status tell what it would cost; in the others it is an event that cost nothing.
+    """
     source, said = _events(span)
     names = " ".join(f"WHEN grouping(u.{name}) = 0 THEN '{name}'" for name in of)
     values = " ".join(f"WHEN grouping(u.{name}) = 0 THEN u.{name}" for name in of)
     sets = ", ".join(f"(u.{name}, u.currency)" for name in of)
+    status = "grouping(u.status) = 0" if "status" in of else "false"
+    sums = {
+        name: f"CASE WHEN {status} THEN sum(now.{name}) "
+        f"ELSE coalesce(sum(now.{name}) FILTER (WHERE u.status <> 'pending'), 0) END"
+        for name in ("tokens", "cost")
+    }
     statement = f"""
-        SELECT CASE {names} END, CASE {values} END, u.currency, count(*), sum(now.tokens)::bigint, sum(now.cost)
+        SELECT CASE {names} END, CASE {values} END, u.currency, count(*), {sums["tokens"]}::bigint, {sums["cost"]}
         FROM {source} {_CORRECTED}
         GROUP BY GROUPING SETS ({sets}) ORDER BY 1, 2, 3
     """  # noqa: S608 - words of ours, no input
     return [Group._make(cast("Any", row)) for row in connection.execute(statement.encode(), said)]
+
+
+def largest(connection: Connection, span: Span, of: str, limit: int) -> list[Group]:
+    """The charged events of a span by one column (of `GROUPED`) and by currency, those that cost most first."""
+    assert of in GROUPED
+    source, said = _events(span)
+    statement = f"""
+        SELECT '{of}', u.{of}, u.currency, count(*), sum(now.tokens)::bigint, sum(now.cost)
+        FROM {source} {_CORRECTED} WHERE u.status = 'charged'
+        GROUP BY u.{of}, u.currency ORDER BY 6 DESC, 4 DESC, 2, 3 LIMIT %(limit)s
+    """  # noqa: S608 - words of ours, no input
+    return [Group._make(cast("Any", row)) for row in connection.execute(statement.encode(), said | {"limit": limit})]
+
+
+def methods(connection: Connection, span: Span) -> list[MethodSum]:
+    """How the charged events of a span were paid for, by type of service: as it was charged, without corrections.
+
+    Their entries are found by when they were charged, which is when those were written: the BRIN index leads there.
+    """
+    source, said = _events(span)
+    statement = f"""
+        WITH used AS MATERIALIZED (
+            SELECT u.tenant_id, u.key, u.service_type, u.currency, u.cost, u.tokens, u.charged_at
+            FROM {source} WHERE u.status = 'charged'
+        ), entries AS (
+            SELECT e.event_key, e.grant_id, e.parts, e.amount FROM ledger_entries e
+            WHERE e.tenant_id = %(tenant_id)s AND e.kind = 'usage'
+                AND e.recorded_at BETWEEN (SELECT min(charged_at) FROM used) AND (SELECT max(charged_at) FROM used)
+        )
+        SELECT u.service_type,
+            CASE WHEN u.cost = 0 THEN 'subscription_included' WHEN e.event_key IS NULL THEN NULL
+                WHEN g.source = ANY(%(given)s) THEN 'credit_consumption' ELSE 'wallet_deduction' END AS method,
+            u.currency, count(DISTINCT u.key), sum(CASE WHEN e.event_key IS NULL THEN u.cost ELSE part.amount END)
+        FROM used u
+        LEFT JOIN entries e ON e.event_key = u.key AND u.cost <> 0
+        LEFT JOIN LATERAL (
+            SELECT p.key AS name, abs(p.value::numeric) AS amount FROM jsonb_each_text(e.parts) AS p
+            UNION ALL SELECT coalesce(e.grant_id::text, 'debt'), -e.amount WHERE e.parts IS NULL
+        ) part ON e.event_key IS NOT NULL
+        LEFT JOIN credit_grants g ON g.tenant_id = u.tenant_id AND g.grant_id = CASE part.name WHEN 'debt' THEN NULL
+            ELSE part.name END::uuid
+        WHERE u.cost <> 0 OR u.tokens > 0
+        GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    """  # noqa: S608 - words of ours, no input
+    rows = connection.execute(statement.encode(), said | {"given": [source.value for source in sorted(GIVEN)]})
+    return [MethodSum._make(cast("Any", row)) for row in rows]
 
 
 def active(connection: Connection, span: Span) -> Active:

@@ -97,18 +97,18 @@ WHERE encode(input_hash, 'hex') LIKE %s || '%%' AND replayed_at IS NULL LIMIT 2
 _REPLAYED = "UPDATE parked_inputs SET replayed_at = %s WHERE input_hash = %s"
 
 # As text: read as JSON by the driver, its numbers would become floats.
-_EVENT = "SELECT to_jsonb(u)::text FROM usage_events u WHERE tenant_id = %s AND key = %s AND status = 'parked'"
+_EVENT = "SELECT to_jsonb(u)::text FROM usage_events u WHERE tenant_id = %s AND key = %s AND status = %s"
 
 _LOCK_EVENT = """
-SELECT FROM usage_events WHERE tenant_id = %s AND key = %s AND status = 'parked' FOR NO KEY UPDATE
+SELECT FROM usage_events WHERE tenant_id = %s AND key = %s AND status = %s FOR NO KEY UPDATE
 """
 
-_UNPARK = """
+_CHARGE = """
 UPDATE usage_events
 SET status = 'charged', charged_at = %(now)s, period_start = %(period_start)s, is_late = %(is_late)s,
     tokens = %(tokens)s, cost = %(cost)s, currency = %(currency)s, items = %(items)s::jsonb,
     quota_ids = %(quota_ids)s, park_reason = NULL, park_detail = NULL
-WHERE tenant_id = %(tenant_id)s AND key = %(key)s AND status = 'parked'
+WHERE tenant_id = %(tenant_id)s AND key = %(key)s AND status IN ('parked', 'pending')
 """
 
 _PARK_AGAIN = """
@@ -163,20 +163,20 @@ def mark_replayed(connection: Connection, input_hash: bytes, now: datetime) -> N
     connection.execute(_REPLAYED, (now, input_hash))
 
 
-def find_event(connection: Connection, tenant_id: str, key: str) -> dict[str, Any] | None:
-    """A parked event as a JSON object, or None. Takes no lock."""
-    row = connection.execute(_EVENT, (tenant_id, key)).fetchone()
+def find_event(connection: Connection, tenant_id: str, key: str, status: str = "parked") -> dict[str, Any] | None:
+    """An event that waits so, as a JSON object, or None. Takes no lock."""
+    row = connection.execute(_EVENT, (tenant_id, key, status)).fetchone()
     return json.loads(cast("str", row[0]), parse_float=Decimal) if row else None
 
 
-def lock_event(connection: Connection, tenant_id: str, key: str) -> bool:
-    """Lock a parked event; False when it is parked no more. The caller holds the customer's wallets."""
-    return connection.execute(_LOCK_EVENT, (tenant_id, key)).fetchone() is not None
+def lock_event(connection: Connection, tenant_id: str, key: str, status: str) -> bool:
+    """Lock an event that waits so; False when it does no more. The caller holds the customer's wallets."""
+    return connection.execute(_LOCK_EVENT, (tenant_id, key, status)).fetchone() is not None
 
 
-def unpark(connection: Connection, charged: dict[str, Any]) -> None:
-    """Make a parked event a charged one."""
-    connection.execute(_UNPARK, charged)
+def charge(connection: Connection, charged: dict[str, Any]) -> None:
+    """Make an event that waits a charged one."""
+    connection.execute(_CHARGE, charged)
 
 
 def park_again(connection: Connection, tenant_id: str, key: str, reason: str, detail: str) -> None:

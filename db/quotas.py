@@ -62,7 +62,7 @@ WINDOW = "date_trunc(q.per, u.occurred_at AT TIME ZONE q.time_zone)::date"
 AMOUNT = "CASE q.measure WHEN 'tokens' THEN u.tokens WHEN 'events' THEN 1 ELSE u.cost END"
 
 _FOR = f"""
-SELECT {_COLUMNS}, coalesce(sum(c.used), 0)
+SELECT {_COLUMNS}, coalesce(sum(c.used), 0) AS used
 FROM quotas q
 LEFT JOIN quota_counts c ON c.tenant_id = q.tenant_id AND c.quota_id = q.quota_id
     AND c.subject = CASE q.scope WHEN 'customer' THEN %(customer_id)s::text WHEN 'user' THEN %(user_id)s::text
@@ -77,6 +77,13 @@ WHERE q.tenant_id = %(tenant_id)s AND q.ended_at IS NULL
     AND (q.feature IS NULL OR q.feature = %(feature)s::text)
 GROUP BY q.tenant_id, q.quota_id ORDER BY q.quota_id
 """  # noqa: S608 - column names of ours, no input
+
+#: The hard ones of them in one value, for a statement that asks other things as well; what is exact is written as text.
+HARD_AS_JSON = f"""
+SELECT json_agg(json_build_array(f.tenant_id, f.quota_id, f.name, f.kind, f.scope, f.subject, f.service_type, f.feature,
+    f.per, f.time_zone, f.measure, f.currency, f.limit_value::text, f.is_hard, f.used::text) ORDER BY f.quota_id)
+FROM ({_FOR}) f WHERE f.is_hard
+"""  # noqa: S608 - a statement of ours, no input
 
 _COUNT = f"""
 INSERT INTO quota_counts AS c (tenant_id, quota_id, subject, window_start, stripe, used)
@@ -280,6 +287,11 @@ def unsaid(connection: Connection, since: date) -> list[tuple[Quota, date, Decim
     """Tenants' counters, of windows from then on, that have reached what nobody was told of. Takes no lock."""
     rows = connection.execute(_UNSAID, (since,))
     return [(_quota(row[:-2]), *cast("tuple[date, Decimal]", row[-2:])) for row in rows]
+
+
+def from_json(found: Sequence[Sequence[Any]] | None) -> tuple[tuple[Quota, Decimal], ...]:
+    """What `HARD_AS_JSON` gives: quotas, each with what is used in the window of now."""
+    return tuple((_quota([*row[:12], Decimal(row[12]), row[13]]), Decimal(row[14])) for row in found or ())
 
 
 def _quota(row: Sequence[Any]) -> Quota:

@@ -95,6 +95,12 @@ def tenant() -> str | None:
     return None if scope is None else scope.tenant_id
 
 
+def customer() -> str | None:
+    """The one customer for whom transactions run here, if any."""
+    scope = _scope.get()
+    return None if scope is None else scope.customer_id
+
+
 def take_on(connection: psycopg.Connection[tuple[object, ...]]) -> None:
     """Begin a transaction for whom it is to run.
 

@@ -163,6 +163,10 @@ _SET_OVERDRAFT = """
 UPDATE wallets SET overdraft = %s WHERE tenant_id = %s AND customer_id = %s AND currency = %s
 """
 
+_SET_LOW_BELOW = """
+UPDATE wallets SET low_below = %s WHERE tenant_id = %s AND customer_id = %s AND currency = %s
+"""
+
 _ENTRY_BY_KEY = """
 SELECT e.amount, e.balance_after, e.contra, e.reason, w.customer_id, w.currency, g.valid_from, g.expires_at, g.priority
 FROM ledger_entries e
@@ -197,6 +201,13 @@ def lock_of_customers(connection: Connection, customers: Sequence[tuple[str, str
     tenant_ids, customer_ids = zip(*customers, strict=True)
     rows = connection.execute(_LOCK_OF_CUSTOMERS, (texts(tenant_ids), texts(customer_ids)), binary=True)
     return [WalletRow._make(cast("Any", row)) for row in rows.fetchall()]
+
+
+def set_low_below(
+    connection: Connection, tenant_id: str, customer_id: str, currency: str, low_below: Decimal | None
+) -> bool:
+    """Say below how much a wallet is low, or that it is as the setting says; False when there is none."""
+    return connection.execute(_SET_LOW_BELOW, (low_below, tenant_id, customer_id, currency)).rowcount == 1
 
 
 def set_overdraft(connection: Connection, tenant_id: str, customer_id: str, currency: str, overdraft: Decimal) -> bool:

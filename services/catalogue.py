@@ -53,6 +53,23 @@ def quota_book(connection: Connection, revision: int) -> QuotaBook:
     return kept
 
 
+def without_quotas(tenant_id: str) -> int | None:
+    """At which revision of the quotas this tenant was seen to have none; None: it has some, or nobody has looked.
+
+    Who runs for one customer is shown no quotas, and learns nothing from that.
+    """
+    kept = _quota_books.get(scope.tenant())
+    if kept is None or scope.customer() is not None or tenant_id in kept.general or tenant_id in kept.named:
+        return None
+    return kept.revision
+
+
+def look_for_quotas(connection: Connection, revision: int) -> None:
+    """Learn who has quotas, as `without_quotas` tells, at the revision that this transaction has read."""
+    if scope.customer() is None:
+        quota_book(connection, revision)
+
+
 def plans(connection: Connection, keys: Iterable[PlanKey]) -> dict[PlanKey, Plan]:
     """The plans of these (tenant, plan, version)."""
     wanted = set(keys)

@@ -28,7 +28,7 @@ from payments.gateway import (
     IntentSnapshot,
     PaymentGateway,
 )
-from services import guards
+from services import guards, payment_alerts
 from services.declining import has_another_card
 from services.next_step import Step, next_step
 from services.sync import believe, check_identity, finish
@@ -317,6 +317,8 @@ def _set_aside(
     if attempt is not None and (move := _said_differently(connection, payment, attempt, error, why, now)):
         _finish_unsent(connection, payment, attempt, now)
         rows.settle(connection, payment, move, now, source="answer")
+        if move.state is PaymentState.NEEDS_PAYMENT_METHOD:
+            payment_alerts.tell(connection, payment, move, now)
         return
     state = PaymentState.UNKNOWN if attempt else PaymentState(payment.state)
     move = Move(state, why, now + REJECTED_AGAIN_AFTER, code, error.message)

@@ -10,7 +10,7 @@ from config.logging import logger
 from config.settings import settings
 from db import collecting
 from db import payments as rows
-from db.alerts import raise_alert
+from db.alerts import Cause, raise_alert, raise_once
 from db.collecting import Switch
 from db.payments import Move, PaymentRow
 from db.session import Connection, in_transaction
@@ -99,7 +99,8 @@ def watch_open_tiers(connection: Connection, tenant_id: str, customer_id: str, n
     standing, most = collecting.open_tiers(connection, tenant_id, customer_id)
     if standing >= most:
         detail = f"{standing} tier payments of customer {customer_id} are unpaid; the plan bears {most}"
-        raise_alert(connection, tenant_id, AlertKind.OPEN_TIERS, customer_id, detail, now, customer_id=customer_id)
+        cause = Cause(tenant_id, AlertKind.OPEN_TIERS, customer_id, customer_id, customer_id, detail)
+        raise_once(connection, [cause], now)
 
 
 def is_affordable(tenant_id: str, customer_id: str) -> bool:

@@ -1,6 +1,6 @@
 """What has happened: usage and ledger page by page, statistics, and usage by hour, day or month. Takes no lock."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -11,7 +11,7 @@ from billing.errors import CustomerNotFound, Rejected, TenantNotFound, WalletNot
 from centavo.events import IDENTIFIER_CHARACTERS_MAX
 from db import customers as customer_rows
 from db import history as rows
-from db.history import Active, Bucket, Collected, EventRow, Group, LedgerRow, Span
+from db.history import Active, Bucket, Collected, EventRow, Group, LedgerRow, MethodSum, Span
 from db.session import Connection, in_transaction
 from services.cursors import after, cursor
 from services.customers import check_zone
@@ -37,6 +37,17 @@ class Unit(StrEnum):
     HOUR = "hour"
     DAY = "day"
     MONTH = "month"
+
+
+class By(StrEnum):
+    """By what usage is summed."""
+
+    CUSTOMER = "customer_id"
+    USER = "user_id"
+    ORGANIZATION = "organization_id"
+    OPERATION = "operation"
+    FEATURE = "feature"
+    SERVICE_TYPE = "service_type"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +101,11 @@ class Statistics:
         return sum(group.tokens for group in self.groups if group.of == "status")
 
     def revenue(self) -> dict[str, Decimal]:
-        """What usage of the span has cost by now, by currency."""
+        """What usage of the span has cost by now, by currency; what waits has cost nothing yet."""
+        charged = [one for one in self.groups if one.of == "status" and one.name == "charged"]
         return {
-            currency: sum((g.cost for g in self.groups if g.of == "status" and g.currency == currency), Decimal(0))
-            for currency in sorted({g.currency for g in self.groups if g.currency is not None})
+            currency: sum((one.cost for one in charged if one.currency == currency), Decimal(0))
+            for currency in sorted({one.currency for one in charged if one.currency is not None})
         }
 
 
@@ -187,18 +199,40 @@ def statistics(asked: Asked) -> Statistics:
     return in_transaction(work)
 
 
+def by_method(asked: Asked) -> list[MethodSum]:
+    """How the usage of a span was paid for, by type of service and in each currency, as it was charged.
+
+    `subscription_included` is what cost a wallet nothing; what payments brought in is in `statistics`. An event that
+    was paid for in two ways counts in both. Raises as `usage`.
+    """
+    return _summed(asked, lambda connection: rows.methods(connection, asked.span()))
+
+
+def largest(asked: Asked, of: By, limit: int = PAGE) -> list[Group]:
+    """The users, organisations, … who used most in a span; those that are told of nobody stand together under None.
+
+    Raises as `usage`.
+    """
+    return _summed(asked, lambda connection: rows.largest(connection, asked.span(), of.value, limit), limit)
+
+
+def _summed(asked: Asked, work: Callable[[Connection], list[T]], limit: int = 1) -> list[T]:
+    _check(asked, limit)
+
+    def within(connection: Connection) -> list[T]:
+        _require(connection, asked.tenant_id, asked.customer_id)
+        return work(connection)
+
+    return in_transaction(within)
+
+
 def aggregated(asked: Asked, unit: Unit, time_zone: str = "UTC") -> list[Bucket]:
     """Charged usage by hour, day or month of a time zone; hours of at most 32 days. Raises as `usage`."""
     _check(asked, 1)
     check_zone(time_zone)
     if unit is Unit.HOUR and asked.until - asked.since > TENANT_SPAN_MAX:
         raise Rejected(f"hours are summed over at most {TENANT_SPAN_MAX.days} days; ask for days")
-
-    def work(connection: Connection) -> list[Bucket]:
-        _require(connection, asked.tenant_id, asked.customer_id)
-        return rows.buckets(connection, asked.span(), unit.value, time_zone)
-
-    return in_transaction(work)
+    return _summed(asked, lambda connection: rows.buckets(connection, asked.span(), unit.value, time_zone))
 
 
 def _page(found: Sequence[LedgerRow], limit: int, question: Sequence[object], place: Sequence[str]) -> Page[LedgerRow]:

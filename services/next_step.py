@@ -10,7 +10,7 @@ from db import payments as rows
 from db.payments import AttemptRow, Move, PaymentRow
 from db.session import Connection
 from payments.gateway import confirm_parameters
-from services import guards
+from services import guards, payment_alerts
 from services.declining import free_again_at
 
 
@@ -55,6 +55,8 @@ def _forward(connection: Connection, payment: PaymentRow, now: datetime) -> Next
     """A payment that nothing holds back: without a card it waits, without an intent it needs one."""
     if move := _obstacle(connection, payment, now):
         rows.settle(connection, payment, move, now, source="sweep")
+        if move.state is PaymentState.NEEDS_PAYMENT_METHOD:
+            payment_alerts.tell(connection, payment, move, now)
         return payment._replace(state=move.state), None, Step.NOTHING
     if payment.stripe_payment_intent_id is None:
         return payment, None, Step.CREATE

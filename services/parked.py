@@ -5,19 +5,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from billing.charging import Charge
 from billing.errors import BrokenInvariant, ParkedNotFound, Rejected, Unavailable
+from billing.events import EventStep
 from billing.rating import Bounds, ParkReason
-from centavo import UsageEvent
 from config.logging import logger
 from config.settings import settings
 from db import parked as rows
+from db import trail as trail_rows
 from db.parked import KeptInput, ParkedRow
 from db.session import Connection, in_transaction
-from db.usage import CONTEXT_COLUMNS
+from db.trail import Entry
+from services import kept
 from services.envelopes import Opened, Received, open_envelope, read_events
-from services.posting import lock_wallets, post
-from services.preparing import items_as_json, prepare
+from services.kept import EventRow
+from services.preparing import prepare
 from services.usage import record
 
 log = logger(__name__)
@@ -29,9 +30,6 @@ FINAL = frozenset({ParkReason.KEY_CONFLICT})
 #: What is kept under these may be an envelope.
 OF_ENVELOPES = frozenset({ParkReason.ENVELOPE_MALFORMED, ParkReason.KILLS_WORKER, ParkReason.UNRECORDABLE})
 PAGE = 500
-
-EventRow = dict[str, Any]
-"""A row of `usage_events` as a JSON object; fractions are `Decimal`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,21 +185,17 @@ def _charge_parked(connection: Connection, tenant_id: str, key: str, now: dateti
     found = rows.find_event(connection, tenant_id, key)
     if found is None:
         return Replayed()  # somebody else was first
-    event = event_of(found)
+    event = kept.event_of(found)
     bounds = None if is_by_hand else _bounds_at(found, now)
     prepared = prepare(connection, [Received(event, event.to_wire())], now, bounds)
     if not prepared.charges:
         row = prepared.rows[0]
         rows.park_again(connection, tenant_id, key, row.park_reason or "", row.park_detail or "")
         return STILL_PARKED
-    charge = prepared.charges[0]
-
-    lock_wallets(connection, [charge])
-    if not rows.lock_event(connection, tenant_id, key):
+    if not kept.charge_waiting(connection, prepared.charges[0], "parked", now):
         return Replayed()  # somebody else was first
-
-    rows.unpark(connection, _charged(charge, now))
-    post(connection, [charge], now)
+    detail = f"{found['park_reason']}: {found['park_detail']}"
+    trail_rows.add(connection, Entry(tenant_id, key, found["customer_id"], EventStep.REPLAYED, detail, now))
     return Replayed(tried=1, charged=1)
 
 
@@ -210,28 +204,3 @@ def _bounds_at(found: EventRow, now: datetime) -> Bounds:
     bounds = settings().bounds
     waited = now - datetime.fromisoformat(found["recorded_at"])
     return replace(bounds, age_max=bounds.age_max + waited)
-
-
-def event_of(row: EventRow) -> UsageEvent:
-    """The event that a row of `usage_events` was made from."""
-    items = [
-        {name: item[name] for name in ("category", "provider", "model", "unit", "quantity")} for item in row["items"]
-    ]
-    context = {name: row[name] for name in (*CONTEXT_COLUMNS, "metadata") if row.get(name) is not None}
-    identity = {name: row[name] for name in ("tenant_id", "customer_id", "key", "occurred_at")}
-    return UsageEvent.from_wire({**identity, **context, "items": items})
-
-
-def _charged(charge: Charge, now: datetime) -> dict[str, Any]:
-    return {
-        "tenant_id": charge.event.tenant_id,
-        "key": charge.event.key,
-        "now": now,
-        "period_start": charge.tally.period.starts_at,
-        "is_late": charge.is_late,
-        "tokens": charge.rated.tokens,
-        "cost": charge.rated.cost,
-        "currency": charge.rated.currency,
-        "items": items_as_json(charge.rated.lines),
-        "quota_ids": [quota.quota_id for quota, _ in charge.quotas] or None,
-    }

@@ -66,6 +66,13 @@ class Prepared:
     duplicates: int = 0
     conflicts: int = 0
 
+    def defer(self) -> None:
+        """Let what could be charged wait: priced as it is now, counted and debited nowhere, in no period."""
+        for row in self.rows:
+            if row.status == "charged":
+                row.status, row.period_start, row.is_late = "pending", None, False
+        self.charges, self.quota_ids = [], {}
+
 
 def prepare(connection: Connection, received: Sequence[Received], now: datetime, bounds: Bounds | None) -> Prepared:
     """Rate each event for its customer; reads accounts, periods and prices, and locks nothing.

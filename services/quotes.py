@@ -53,7 +53,7 @@ def quote(tenant_id: str, customer_id: str | None, items: Sequence[Item], now: d
         found = standing.read(connection, tenant_id, customer_id, now)
         rated = quoting.rate_items(connection, found, items, now)
         revision, has_card = found.row.price_revision, found.row.has_card
-        return rules.quote(rated, found.cover(), _paid(found, rated, now), revision, has_card=has_card)
+        return rules.quote(rated, found.cover(), paid_by(found, rated, now), revision, has_card=has_card)
 
     return in_transaction(work)
 
@@ -84,8 +84,8 @@ def _for_anybody(connection: Connection, tenant_id: str, items: Sequence[Item], 
     return rules.quote(rated, Cover(bare), None, revision, has_card=True)
 
 
-def _paid(found: Standing, rated: Rated, now: datetime) -> Paid | None:
-    """What the wallet in the currency of the prices would pay from."""
+def paid_by(found: Standing, rated: Rated, now: datetime) -> Paid | None:
+    """What the wallet in the currency of the prices would pay from; None where none is needed."""
     if rated.currency is None:
         return None
     wallet = found.wallet(rated.currency)

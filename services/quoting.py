@@ -41,15 +41,22 @@ def rate_items(connection: Connection, standing: Standing, items: Sequence[Item]
     book = catalogue.price_book(connection, standing.row.price_revision)
     asked = Asked(standing.tenant_id, standing.customer_id, now, items)
     rated = or_raise(rate(asked, standing.plan, standing.currencies, book))
+    return climbed(connection, (standing.tenant_id, standing.customer_id, standing.period.starts_at), rated)
+
+
+def climbed(connection: Connection, period: tuple[str, str, datetime], rated: Rated) -> Rated:
+    """What was rated, with its ladders from where they stand in a (tenant, customer, start of) period."""
     climbing = {line.price.price_id for line in rated.lines if line.price is not None and adds_up(line)}
-    if not climbing:
-        return rated
-    identity = (standing.tenant_id, standing.customer_id, standing.period.starts_at)
-    return climb(rated, period_rows.climbed(connection, *identity, sorted(climbing)))
+    return climb(rated, period_rows.climbed(connection, *period, sorted(climbing))) if climbing else rated
 
 
 def or_raise(rated: Rated | Parking) -> Rated:
     """What was rated; raises what stands against it."""
     if isinstance(rated, Parking):
-        raise _ERRORS.get(rated.reason, ItemsMalformed)(rated.detail)
+        raise error_of(rated)
     return rated
+
+
+def error_of(parking: Parking) -> Rejected:
+    """What a caller who waits is told of what a worker would park."""
+    return _ERRORS.get(parking.reason, ItemsMalformed)(parking.detail)

@@ -3,20 +3,26 @@
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 
-from billing.affordability import Affordability
-from billing.errors import CustomerNotFound, IdempotencyConflict, InsufficientCredits, TenantNotFound
-from billing.money import written
+from billing.errors import CustomerNotFound, IdempotencyConflict, Rejected, TenantNotFound
+from billing.events import EventStep
+from billing.quotes import BillingMethod
+from billing.rating import Parking, ParkReason
 from centavo import UsageEvent
 from db import customers as customer_rows
 from db import recorded as rows
+from db import trail as trail_rows
 from db.recorded import CausedPayment
 from db.session import Connection, in_transaction
-from services import usage
+from db.trail import Entry
+from services import cover, quoting, usage
+from services.cover import Demand
 from services.envelopes import Received
-from services.wallets import can_afford
+from services.preparing import Prepared
 
-NO_BUFFER = Decimal(1)
+#: What can't be rated: whoever demands something of the charge is told, instead of its being parked.
+RATED = frozenset({ParkReason.UNPRICED, ParkReason.CURRENCY_MISMATCH, ParkReason.MIXED_CURRENCIES})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,53 +45,69 @@ class Recorded:
     due: tuple[CausedPayment, ...]
 
 
-def record_one(event: UsageEvent, now: datetime, *, require_cover: bool = False) -> Recorded:
+def record_one(
+    event: UsageEvent,
+    now: datetime,
+    *,
+    require_cover: bool = False,
+    method: BillingMethod | None = None,
+    is_deferred: bool = False,
+) -> Recorded:
     """Charge or park one event, once per key for ever; what became of it.
 
-    With `require_cover`, usage that would end in debt is refused before it is recorded. Nothing is set aside between
-    question and charge: of two at once both may pass. Raises `TenantNotFound`, `CustomerNotFound`,
-    `IdempotencyConflict` (the key has another payload), `InsufficientCredits`, and what `can_afford` raises.
-    """
-    known = in_transaction(lambda connection: _known(connection, event))
-    if require_cover and not known:
-        _require_cover(event, now)
+    With `require_cover`, usage that would end in debt, or that a hard quota has no room for, is refused before it is
+    recorded; with a `method`, what would not be paid for like this. Both are decided under the customer's lock, in the
+    transaction that charges it. Deferred, it is priced and waits (`services.pending`).
 
-    outcome = usage.record([Received(event, event.to_wire())], [], now)
+    Raises `TenantNotFound`, `CustomerNotFound`, `IdempotencyConflict` (the key has another payload), as
+    `services.cover.require`, `PriceNotFound`, `WalletNotFound` and `ItemsMalformed` (of what can't be rated, where
+    something is demanded), `Rejected` (deferred, and something is demanded).
+    """
+    demand = Demand(require_cover, require_cover, method)
+    if is_deferred and demand:
+        raise Rejected("what is deferred is charged later: say then what it is to be covered or paid by")
+    in_transaction(lambda connection: _require_customer(connection, event))
+
+    guard = partial(_guard, demand=demand, now=now) if demand or is_deferred else None
+    outcome = usage.record([Received(event, event.to_wire())], [], now, is_deferred=is_deferred, guard=guard)
 
     if outcome.conflicts:
         raise IdempotencyConflict("this key was used before with another payload; the first one stands", key=event.key)
-    return in_transaction(lambda connection: _recorded(connection, event, is_new=not outcome.duplicates))
+    is_new = not outcome.duplicates
+    return in_transaction(lambda connection: recorded(connection, event.tenant_id, event.key, is_new=is_new))
 
 
-def _known(connection: Connection, event: UsageEvent) -> bool:
-    """Whether the key is known; a customer who is not, is told at once: for a worker it would be parked."""
+def _require_customer(connection: Connection, event: UsageEvent) -> None:
+    """A customer who is not known, the caller is told of at once: for a worker the event would be parked."""
     if customer_rows.find_customer(connection, event.tenant_id, event.customer_id) is None:
         if not customer_rows.existing_tenants(connection, [event.tenant_id]):
             raise TenantNotFound(tenant_id=event.tenant_id)
         raise CustomerNotFound(tenant_id=event.tenant_id, customer_id=event.customer_id)
-    return rows.event(connection, event.tenant_id, event.key) is not None
 
 
-def _require_cover(event: UsageEvent, now: datetime) -> None:
-    asked = can_afford(event.tenant_id, event.customer_id, now, items=event.items, buffer=NO_BUFFER)
-    if not asked.is_affordable:
-        raise InsufficientCredits(customer_id=event.customer_id, **shortage(asked))
+def _guard(connection: Connection, prepared: Prepared, demand: Demand, now: datetime) -> None:
+    """Refuse an event that is new and does not meet the demand; write down what its row does not say."""
+    for charge in prepared.charges:
+        cover.require(connection, charge, demand, now)
+    for row in prepared.rows:
+        if demand and row.park_reason in RATED:
+            raise quoting.error_of(Parking(ParkReason(row.park_reason), row.park_detail or ""))
+        whose = (row.tenant_id, row.key, row.customer_id)
+        if demand.method is not None and row.status == "charged":
+            trail_rows.add(connection, Entry(*whose, EventStep.METHOD_ASKED, demand.method.value, now))
+        if row.status == "pending":
+            trail_rows.add(connection, Entry(*whose, EventStep.DEFERRED, "its caller settles it later", now))
 
 
-def shortage(asked: Affordability) -> dict[str, str]:
-    """What is there of what is needed, as an error says it."""
-    found = {"unit": asked.unit, "available": written(asked.available), "required": written(asked.required)}
-    return found | ({"reason": asked.reason.value} if asked.reason else {})
-
-
-def _recorded(connection: Connection, event: UsageEvent, *, is_new: bool) -> Recorded:
-    row = rows.event(connection, event.tenant_id, event.key)
+def recorded(connection: Connection, tenant_id: str, key: str, *, is_new: bool) -> Recorded:
+    """An event that is there, as it stands."""
+    row = rows.event(connection, tenant_id, key)
     assert row is not None
     due: list[CausedPayment] = []
     if row.period_start is not None:
-        due = rows.caused(connection, event.tenant_id, row.customer_id, row.period_start, event.key)
+        due = rows.caused(connection, tenant_id, row.customer_id, row.period_start, key)
     return Recorded(
-        event.key,
+        key,
         row.customer_id,
         row.status,
         is_new,

@@ -1,8 +1,10 @@
 """A customer as the wallet desk sees one: wallets, plan, and the period around now, read at once and without a lock."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 
 from billing.affordability import Cover, FeeStops, is_fee_missing
 from billing.errors import CustomerNotFound, Rejected, TenantNotFound, WalletNotFound
@@ -98,12 +100,23 @@ def read(
     *,
     with_sources: bool = True,
     with_past: bool = False,
+    purpose: Mapping[str, str | None] | None = None,
 ) -> Standing:
     """A customer at a moment: one statement, and another for a plan that this process sees for the first time.
 
+    With a `purpose`, as `db.desk.standing` has it, also the hard quotas that stand against it. Of a tenant that has no
+    quotas they are not asked for: as long as the book of quotas, which each answer tells the revision of, is the same.
+
     Raises `TenantNotFound`, `CustomerNotFound`.
     """
-    found = rows.standing(connection, tenant_id, customer_id, now, with_sources=with_sources, with_past=with_past)
+    none_at = None if purpose is None else catalogue.without_quotas(tenant_id)
+    ask = partial(
+        rows.standing, connection, tenant_id, customer_id, now, with_sources=with_sources, with_past=with_past
+    )
+    found = ask(purpose=None if none_at is not None else purpose)
+    if purpose is not None and found is not None and none_at != (revision := found[0].quota_revision):
+        catalogue.look_for_quotas(connection, revision)
+        found = found if none_at is None else ask(purpose=purpose)
     if found is None:
         if not customer_rows.existing_tenants(connection, [tenant_id]):
             raise TenantNotFound(tenant_id=tenant_id)

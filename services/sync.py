@@ -8,6 +8,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from billing.affordability import FAILED
 from billing.errors import BrokenInvariant
 from billing.payments import PAID, WAITING, AlertKind, AttemptState, PaymentKind, PaymentState
 from billing.payments import payment_id as payment_id_of
@@ -20,13 +21,15 @@ from db.owed import NewPayment
 from db.payments import AttemptRow, Move, PaymentRow
 from db.session import Connection, in_transaction
 from payments.gateway import IntentSnapshot
-from services import catalogue
+from services import catalogue, payment_alerts
 from services.declining import declined
 from services.paid import lock_with_wallets, settle_paid
 
 log = logger(__name__)
 
 LOOK_AGAIN_AFTER = timedelta(hours=1)
+#: Where a payment goes that was declined.
+UNPAID = FAILED | {PaymentState.RETRY_SCHEDULED, PaymentState.NEEDS_AUTHENTICATION}
 
 
 def sync(
@@ -211,6 +214,8 @@ def _attempted(
         rows.look_again(connection, payment, move.due_at)
     else:
         rows.settle(connection, payment, move, now, source=source)
+    if move.state in UNPAID:
+        payment_alerts.tell(connection, payment, move, now)
     return move.state
 
 

@@ -2,22 +2,28 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
 from billing.fingerprints import FINGERPRINT_VERSION
+from billing.payments import AlertKind
+from billing.rating import ParkReason, unpriced_product
 from config import faults
 from config.logging import logger
 from config.settings import settings
 from db import parked as parked_rows
 from db import usage as usage_rows
+from db.alerts import Cause, raise_once
 from db.parked import ParkedInput
 from db.session import Connection, in_transaction
 from services.envelopes import Received, Unusable, open_envelope
 from services.posting import NOTHING_POSTED, post
 from services.preparing import Prepared, prepare, settle
+
+Guard = Callable[[Connection, Prepared], None]
+"""Called when events are inserted, before their customers are locked: refuses all of it by raising."""
 
 log = logger(__name__)
 
@@ -61,13 +67,24 @@ def record_all(envelopes: Sequence[str | bytes], now: datetime) -> Outcome:
     return outcome
 
 
-def record(received: Sequence[Received], unusable: Sequence[Unusable], now: datetime) -> Outcome:
-    """The same for events that are read already."""
+def record(
+    received: Sequence[Received],
+    unusable: Sequence[Unusable],
+    now: datetime,
+    *,
+    is_deferred: bool = False,
+    guard: Guard | None = None,
+) -> Outcome:
+    """The same for events that are read already.
+
+    Deferred, what could be charged is recorded and waits for `services.pending.settle`. A guard is asked when none of
+    the keys was known.
+    """
     outcome = Outcome()
     events = iter(received)
     rest = list(unusable)
     while (part := list(islice(events, settings().envelope_slice_events))) or rest:
-        transaction = _Recording(part, rest, now)
+        transaction = _Recording(part, rest, now, is_deferred, guard)
         outcome += in_transaction(transaction)
         rest = []
         if transaction.locked_at is not None:
@@ -84,6 +101,8 @@ class _Recording:
     received: Sequence[Received]
     unusable: Sequence[Unusable]
     now: datetime
+    is_deferred: bool
+    guard: Guard | None
     locked_at: float | None = None
 
     def __call__(self, connection: Connection) -> Outcome:
@@ -93,9 +112,13 @@ class _Recording:
         charges = prepared.charges
         if known:
             charges = [c for c in charges if (c.event.tenant_id, c.event.key) not in known]
+        elif self.guard is not None:
+            self.guard(connection, prepared)
         payments_due, self.locked_at = post(connection, charges, self.now) if charges else NOTHING_POSTED
 
         parked = sum(1 for row in prepared.rows if row.status == "parked" and (row.tenant_id, row.key) not in known)
+        if parked:
+            _tell_of_unpriced(connection, prepared, known, self.now)
         parked += park_inputs(connection, prepared.unusable, self.now)
         faults.reached("usage.before_commit")
         return Outcome(
@@ -110,6 +133,8 @@ class _Recording:
     def _prepare(self, connection: Connection) -> Prepared:
         prepared = prepare(connection, self.received, self.now, settings().bounds) if self.received else Prepared()
         prepared.unusable += self.unusable
+        if self.is_deferred:
+            prepared.defer()
         return prepared
 
     def _insert(self, connection: Connection, prepared: Prepared) -> set[tuple[str, str]]:
@@ -125,6 +150,18 @@ class _Recording:
             identity = (one.received.event.tenant_id, one.received.event.key)
             settle(prepared, one, (stands.get(identity) or prepared.firsts[identity]).fingerprint)
         return known
+
+
+def _tell_of_unpriced(connection: Connection, prepared: Prepared, known: set[tuple[str, str]], now: datetime) -> None:
+    """Say which products have no price, once while events wait for one. Who says the same at once, waits."""
+    causes: dict[tuple[object, ...], Cause] = {}
+    for row in prepared.rows:
+        if row.park_reason == ParkReason.UNPRICED and (row.tenant_id, row.key) not in known:
+            product = unpriced_product(row.park_detail or "")
+            detail = f"{product} has no price, and events wait for one: add it, then replay what is parked"
+            known_by = (row.tenant_id, AlertKind.UNPRICED, product, None)
+            causes.setdefault(known_by, Cause(*known_by, product, f"{detail}; the first is {row.key}"))
+    raise_once(connection, list(causes.values()), now)
 
 
 def park_inputs(connection: Connection, inputs: Sequence[Unusable], now: datetime) -> int:

@@ -1,11 +1,11 @@
 """What a customer has, and whether it is enough. Asked before every model call: one statement, no lock, no cache."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from billing.affordability import Affordability, afford_tokens, afford_value, check_buffer
+from billing.affordability import Affordability, afford_quotas, afford_tokens, afford_value, check_buffer, with_buffer
 from billing.balances import Balance, weigh
 from billing.errors import Rejected, WalletNotFound
 from billing.grants import Source
@@ -59,6 +59,22 @@ class WalletBalance:
 
 
 @dataclass(frozen=True, slots=True)
+class Purpose:
+    """For whom and what something is to be used: which quotas are asked beside the customer's and the tenant's.
+
+    What is not known is left out.
+    """
+
+    user_id: str | None = None
+    organization_id: str | None = None
+    service_type: str | None = None
+    feature: str | None = None
+
+
+NOTHING_IN_PARTICULAR = Purpose()
+
+
+@dataclass(frozen=True, slots=True)
 class CustomerBalance:
     """A customer's wallets at a moment, by currency, and the plan of the period around it."""
 
@@ -108,12 +124,14 @@ def can_afford(
     currency: str | None = None,
     items: Sequence[Item] | None = None,
     buffer: Decimal | None = None,
+    purpose: Purpose = NOTHING_IN_PARTICULAR,
 ) -> Affordability:
     """Whether a customer may use what costs so much, or these items; with a buffer (1.2, or as the setting says).
 
     Items are rated as their usage would be. Tokens that a plan with tiers covers are measured against the period,
-    everything else against the wallet in its currency; a cost against the wallet told, or the only one. Takes no lock:
-    what others use meanwhile may come before it, which is what the buffer is for.
+    everything else against the wallet in its currency; a cost against the wallet told, or the only one. Hard quotas,
+    and a customer's own cap, must leave room for it as well. Takes no lock: what others use meanwhile may come before
+    it, which is what the buffer is for.
 
     Raises `TenantNotFound`, `CustomerNotFound`, `WalletNotFound`, `PriceNotFound`, `ItemsMalformed`, `Rejected` (no
     such cost or buffer, neither or both of cost and items, several wallets and no currency).
@@ -128,13 +146,13 @@ def can_afford(
         quoting.check_items(items)
 
     def work(connection: Connection) -> Affordability:
-        found = standing.read(connection, tenant_id, customer_id, now, with_sources=False)
+        found = standing.read(connection, tenant_id, customer_id, now, with_sources=False, purpose=asdict(purpose))
         if items is not None:
-            rated = quoting.rate_items(connection, found, items, now)
-            return afford_rated(found, rated, factor, now)
+            return afford_rated(found, quoting.rate_items(connection, found, items, now), factor, now)
         wallet = found.wallet(currency)
         available = weighed(wallet, now).available
-        return Affordability((afford_value(available, cost or Decimal(0), wallet.currency, factor, found.cover()),))
+        check = afford_value(available, cost or Decimal(0), wallet.currency, factor, found.cover())
+        return Affordability((check, *afford_quotas(found.row.quotas, Decimal(0), check.required, wallet.currency)))
 
     return ask(work)
 
@@ -144,15 +162,34 @@ def set_overdraft(tenant_id: str, customer_id: str, currency: str, overdraft: De
 
     What is reserved already stays so. Raises `WalletNotFound`, `Rejected` (no such amount).
     """
-    standing.check_amount(overdraft)
-    if overdraft != as_cost(overdraft):
-        raise Rejected(f"an overdraft has at most {COST_PLACES} decimal places", overdraft=str(overdraft))
+    _check_places(overdraft)
 
     def work(connection: Connection) -> None:
         if not wallet_rows.set_overdraft(connection, tenant_id, customer_id, currency, overdraft):
             raise WalletNotFound(tenant_id=tenant_id, customer_id=customer_id, currency=currency)
 
     in_transaction(work)
+
+
+def set_low_balance(tenant_id: str, customer_id: str, currency: str, low_below: Decimal | None) -> None:
+    """Below how much a wallet is low, from now on; None: as the setting `low_balance` says.
+
+    Raises `WalletNotFound`, `Rejected` (no such amount).
+    """
+    if low_below is not None:
+        _check_places(low_below)
+
+    def work(connection: Connection) -> None:
+        if not wallet_rows.set_low_below(connection, tenant_id, customer_id, currency, low_below):
+            raise WalletNotFound(tenant_id=tenant_id, customer_id=customer_id, currency=currency)
+
+    in_transaction(work)
+
+
+def _check_places(amount: Decimal) -> None:
+    standing.check_amount(amount)
+    if amount != as_cost(amount):
+        raise Rejected(f"such an amount has at most {COST_PLACES} decimal places", amount=str(amount))
 
 
 def weighed(wallet: WalletStanding, now: datetime) -> Balance:
@@ -164,7 +201,10 @@ def weighed(wallet: WalletStanding, now: datetime) -> Balance:
 
 
 def afford_rated(found: Standing, rated: Rated, factor: Decimal, now: datetime) -> Affordability:
-    """The period is asked for tokens that it covers, the wallet for what has a price; for nothing, whether all goes."""
+    """The period is asked for tokens that it covers, the wallet for what has a price; for nothing, whether all goes.
+
+    Then the hard quotas that were read with it.
+    """
     cover = found.cover()
     covered = sum(int(line.item.quantity) for line in rated.lines if line.price is None and line.item.unit == TOKEN)
     checks = [afford_tokens(covered, factor, cover)] if covered else []
@@ -173,12 +213,13 @@ def afford_rated(found: Standing, rated: Rated, factor: Decimal, now: datetime) 
         checks.append(afford_value(available, rated.cost, rated.currency, factor, cover))
     if not checks:
         checks.append(afford_tokens(0, factor, cover))
+    checks += afford_quotas(found.row.quotas, with_buffer(rated.tokens, factor), rated.cost * factor, rated.currency)
     return Affordability(tuple(checks))
 
 
 def _wallet(wallet: WalletStanding, reset: tuple[str, Reset] | None, now: datetime) -> WalletBalance:
     has = weighed(wallet, now)
-    low_below = settings().low_below(wallet.currency)
+    low_below = settings().low_below(wallet.currency) if wallet.low_below is None else wallet.low_below
     refill = None
     if wallet.refilled_at is not None and wallet.refill_amount is not None and wallet.refill_source is not None:
         refill = Refill(wallet.refilled_at, wallet.refill_amount, Source(wallet.refill_source))

@@ -1,4 +1,4 @@
-"""Alerts out: the sweep over endpoints for which something is due, and delivering to one of them."""
+"""Alerts: looking for what is to be said, and sending what is due, one endpoint after the other."""
 
 import time
 from typing import Any
@@ -7,7 +7,7 @@ from celery import shared_task
 
 from config import clock
 from config.settings import settings
-from services import deliveries
+from services import deliveries, watching
 from tasks import names
 from tasks.waiting import until_available
 
@@ -16,6 +16,12 @@ _SWEPT: dict[str, Any] = {"acks_late": True, "reject_on_worker_lost": True, "ign
 
 #: Less than the lease, with one slow answer to come.
 DELIVERING_SECONDS_MAX = 30.0
+
+
+@shared_task(name=names.LOOK_FOR_ALERTS, **_SWEPT)
+def look_for_alerts() -> int:
+    """Say what is low, and what ends soon; how many."""
+    return until_available(lambda: watching.look(clock.now()))
 
 
 @shared_task(name=names.SWEEP_ALERTS, **_SWEPT)

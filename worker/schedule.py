@@ -39,6 +39,7 @@ def schedule(chosen: Settings) -> dict[str, dict[str, Any]]:
         "grants whose time is over": _tick(names.BREAK_GRANTS, ends_seconds, chosen),
         "periods to close": _tick(names.CLOSE_PERIODS, ends_seconds, chosen),
         "statements to issue": _tick(names.ISSUE_STATEMENTS, ends_seconds, chosen),
+        "what is low or ends soon": _tick(names.LOOK_FOR_ALERTS, 60.0, chosen),
         "alerts to deliver": _tick(names.SWEEP_ALERTS, 10.0, chosen),
         "quotas that were reached together": _tick(names.LOOK_AT_QUOTAS, 60.0, chosen),
         "that beat ticks": _tick(names.NOTE_TICK, NOTED_SECONDS, chosen),

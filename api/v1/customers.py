@@ -14,9 +14,10 @@ from billing.affordability import Affordability, Refusal
 from billing.grants import Source
 from billing.payments import PaymentKind
 from centavo import Item
+from centavo.events import Identifier, Name
 from config import clock
 from services import summaries, wallets
-from services.wallets import CustomerBalance, WalletBalance
+from services.wallets import CustomerBalance, Purpose, WalletBalance
 
 routes = router("customers")
 
@@ -137,6 +138,10 @@ class AffordabilityQuestion(Asking):
     currency: Currency | None = Field(default=None, description="Of the cost; left out, the only wallet's.")
     items: Annotated[list[Item], Field(min_length=1, max_length=64)] | None = None
     buffer: Amount | None = Field(default=None, description="1 to 100; left out, 1.2 or as the setting says.")
+    user_id: Identifier | None = Field(default=None, description="Whose usage it is to be: quotas of users.")
+    organization_id: Identifier | None = None
+    service_type: Name | None = None
+    feature: Identifier | None = None
 
     model_config = Asking.model_config | {
         "json_schema_extra": {"examples": [{"cost": "0.25", "currency": "USD"}]},
@@ -144,13 +149,14 @@ class AffordabilityQuestion(Asking):
 
 
 class CheckOut(Answer):
-    """One thing that was measured: how much of a unit (a currency, or `token`) is there, and is needed."""
+    """One thing that was measured: how much of a unit (a currency, `token` or `event`) is there, and is needed."""
 
     unit: str
     available: Number
     required: Number
     is_affordable: bool
     reason: Refusal | None
+    quota: str | None = Field(description="The name of the quota, where it is one.")
 
 
 class AffordabilityAnswer(Answer):
@@ -178,6 +184,7 @@ class AffordabilityAnswer(Answer):
                     required=one.required,
                     is_affordable=one.is_affordable,
                     reason=one.refusal,
+                    quota=one.quota,
                 )
                 for one in found.checks
             ],
@@ -280,6 +287,7 @@ def check_affordability(seen: Seen, question: AffordabilityQuestion) -> Response
         currency=question.currency,
         items=question.items,
         buffer=question.buffer,
+        purpose=Purpose(question.user_id, question.organization_id, question.service_type, question.feature),
     )
     return answered(AffordabilityAnswer.of(found))
 

@@ -11,8 +11,9 @@ from api.access import Viewer
 from api.fields import Answer
 from api.routes import problems, router
 from api.v1.usage import EventKey
+from billing.events import EventStep
 from billing.money import written
-from services import explain
+from services import explain, trail
 
 routes = router("explanations")
 
@@ -22,16 +23,32 @@ PaymentName = Annotated[
 ]
 
 
+class StepOut(Answer):
+    """Something that happened to an event, and why or how."""
+
+    step: EventStep
+    at: datetime
+    detail: str
+
+
+class Trail(Answer):
+    """What happened to an event, the oldest first."""
+
+    key: str
+    steps: list[StepOut]
+
+
 class EventExplained(Answer):
     """An event: what was used, by which prices it was rated, which entries and grants paid, what was corrected."""
 
-    event: Facts = Field(description="The event with its lines: quantity, price and cost of each.")
+    event: Facts = Field(description="The event with its lines: quantity, price, cost, and method of paying for each.")
     prices: list[Facts] = Field(description="Each price as it stands in the book.")
     entries: list[Facts] = Field(description="What moved in wallets, and which grants or debt by how much.")
     grants: list[Facts] = Field(description="The grants that those entries moved.")
     corrections: list[Facts]
     period: Facts | None
     payments: list[Facts] = Field(description="Payments of tiers that this event began.")
+    trail: list[StepOut]
 
 
 class PaymentExplained(Answer):
@@ -58,6 +75,18 @@ class PaymentExplained(Answer):
 def explain_usage(caller: Viewer, key: EventKey) -> EventExplained:
     """Down to price versions, ledger entries and grants. Decimals are texts."""
     return EventExplained(**_plain(explain.explain_event(caller.tenant_id, key)))
+
+
+@routes.get(
+    "/usage/{key:path}/trail",
+    operation_id="trail_usage",
+    summary="What happened to an event",
+    responses=problems(404),
+)
+def trail_usage(caller: Viewer, key: EventKey) -> Trail:
+    """Received, parked, replayed, deferred, settled, charged, rated again, cancelled, voided: when, and why."""
+    found = trail.trail(caller.tenant_id, key)
+    return Trail(key=key, steps=[StepOut.model_validate(one) for one in found])
 
 
 @routes.get(

@@ -11,10 +11,11 @@ from api.access import Caller, Seen, in_sight
 from api.fields import PAGE_ROWS, Answer, Currency, Cursor, Limit, Number, Since, Until
 from api.paging import remembering, span
 from api.routes import problems, router
+from billing.quotes import BillingMethod
 from centavo.events import Identifier, Name
 from config import clock
 from services import history
-from services.history import Asked, AskedEntries, Order, Unit
+from services.history import Asked, AskedEntries, By, Order, Unit
 
 routes = router("history")
 
@@ -129,6 +130,33 @@ class StatisticsAnswer(Answer):
     collected: list[CollectedOut]
 
 
+class MethodOut(Answer):
+    """Charged events of a type of service that were paid for in one way (null: that is archived)."""
+
+    service_type: str | None
+    method: BillingMethod | None
+    currency: str | None
+    events: int
+    amount: Number
+
+
+class Methods(Answer):
+    """How usage of a span was paid for, as it was charged; an event that was paid for in two ways counts in both."""
+
+    since: datetime
+    until: datetime
+    methods: list[MethodOut]
+
+
+class Largest(Answer):
+    """Who, or what, used most in a span, the largest cost first."""
+
+    since: datetime
+    until: datetime
+    by: By
+    groups: list[GroupOut]
+
+
 class BucketOut(Answer):
     """An hour, day or month of charged usage in one currency (null: what cost nothing)."""
 
@@ -227,6 +255,26 @@ def get_statistics(filters: Filters, since: Since = None, until: Until = None) -
         active=ActiveOut.model_validate(found.active),
         collected=[CollectedOut.model_validate(one) for one in found.collected],
     )
+
+
+@routes.get(
+    "/statistics/methods", operation_id="get_methods", summary="How usage was paid for", responses=problems(404)
+)
+def get_methods(filters: Filters, since: Since = None, until: Until = None) -> Methods:
+    """Charged usage by type of service, method and currency. What payments brought in stands in the statistics."""
+    begin, end, _ = span(since, until, None, clock.now())
+    found = history.by_method(Asked(since=begin, until=end, **filters))
+    return Methods(since=begin, until=end, methods=[MethodOut.model_validate(one) for one in found])
+
+
+@routes.get("/statistics/by/{by}", operation_id="get_largest", summary="Who used most", responses=problems(404))
+def get_largest(
+    filters: Filters, by: By, since: Since = None, until: Until = None, limit: Limit = PAGE_ROWS
+) -> Largest:
+    """Charged usage by customer, user, organisation, operation, feature or type of service."""
+    begin, end, _ = span(since, until, None, clock.now())
+    found = history.largest(Asked(since=begin, until=end, **filters), by, limit)
+    return Largest(since=begin, until=end, by=by, groups=[GroupOut.model_validate(one) for one in found])
 
 
 @routes.get(

@@ -15,6 +15,7 @@ from api.routes import Responses, problems, router
 from api.v1.history import EventStatus
 from api.waiting import Waiting
 from billing.payments import PaymentState
+from billing.quotes import BillingMethod
 from centavo import Item, UsageEvent
 from centavo.events import ITEMS_MAX, Identifier, Key, Metadata, Moment, Name, Text
 from config import clock
@@ -25,6 +26,10 @@ from services.requests import Act
 routes = router("usage")
 
 EventKey = Annotated[Key, Path(description="The key of a usage event.", examples=["charge_call_abc123"])]
+
+
+#: What is said of the charge, not of what was used.
+_OF_THE_CALL = frozenset({"require_cover", "billing_method", "deferred"})
 
 
 class UsageQuestion(Asking):
@@ -46,7 +51,13 @@ class UsageQuestion(Asking):
     reason: Text | None = None
     hold_id: Identifier | None = Field(default=None, description="What it costs, this hold gives back first.")
     metadata: Metadata = None
-    require_cover: bool = Field(default=False, description="Refuse with 402 what would end in debt.")
+    require_cover: bool = Field(
+        default=False, description="Refuse with 402 what would end in debt, with 429 what a hard quota has no room for."
+    )
+    billing_method: BillingMethod | None = Field(
+        default=None, description="Refuse with 409 what would not be paid for like this, all of it."
+    )
+    deferred: bool = Field(default=False, description="Record and price it; charge it when it is settled.")
 
     model_config = Asking.model_config | {
         "json_schema_extra": {
@@ -70,7 +81,7 @@ class UsageQuestion(Asking):
 
     def event(self, tenant_id: str, idempotency_key: str, first_at: datetime) -> UsageEvent:
         """The event that this says, the same each time it is said."""
-        said = {name: getattr(self, name) for name in type(self).model_fields if name != "require_cover"}
+        said = {name: getattr(self, name) for name in type(self).model_fields if name not in _OF_THE_CALL}
         said["key"] = self.key or idempotency_key
         said["occurred_at"] = self.occurred_at or first_at
         return UsageEvent(tenant_id=tenant_id, **said)
@@ -91,7 +102,7 @@ class DuePayment(Answer):
 
 
 class UsageAnswer(Answer):
-    """An event as it was recorded: charged, or parked with a reason. Not new when its key was known already."""
+    """An event as it stands: charged, deferred, or parked with a reason. Not new when that was so before."""
 
     key: str
     customer_id: str
@@ -135,9 +146,14 @@ class VoidAnswer(Answer):
     tiers: TiersOut
 
 
+WAITING = frozenset({EventStatus.PARKED, EventStatus.PENDING})
+
 _RECORDED: Responses = {
     200: {"description": "The event was recorded before.", "model": UsageAnswer},
-    202: {"description": "It is recorded and parked: charged once its reason is gone.", "model": UsageAnswer},
+    202: {
+        "description": "It is recorded, and parked (charged once its reason is gone) or deferred (when it is settled).",
+        "model": UsageAnswer,
+    },
 }
 
 
@@ -168,8 +184,14 @@ async def record_usage(
 
     def work(first_at: datetime) -> tuple[int, UsageAnswer]:
         event = question.event(caller.tenant_id, idempotency_key, first_at)
-        found = record_one(event, clock.now(), require_cover=question.require_cover)
-        status = 202 if found.status == EventStatus.PARKED else 201 if found.is_new else 200
+        found = record_one(
+            event,
+            clock.now(),
+            require_cover=question.require_cover,
+            method=question.billing_method,
+            is_deferred=question.deferred,
+        )
+        status = 202 if found.status in WAITING else 201 if found.is_new else 200
         return status, UsageAnswer.of(found)
 
     response = await run_in_threadpool(answered_once, request, caller, idempotency_key, question, work)

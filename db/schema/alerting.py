@@ -14,6 +14,7 @@ from sqlalchemy import (
 )
 
 from billing.outgoing import DeliveryState
+from billing.payments import AlertKind
 from db.schema.base import Moment, belongs_to, metadata, one_of, tenant_key
 
 webhook_endpoints = Table(
@@ -62,4 +63,18 @@ alert_deliveries = Table(
     CheckConstraint("(state = 'due') = (due_at IS NOT NULL) AND (state = 'due') = (finished_at IS NULL)", name="due"),
     CheckConstraint("tries >= 0", name="tries"),
     comment="An alert as a message to its tenant: written with the alert, sent afterwards.",
+)
+
+alert_causes = Table(
+    "alert_causes",
+    metadata,
+    Column("tenant_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False, comment="which wallet, grant, product or customer, as its kind has it"),
+    Column("customer_id", Text),
+    Column("since", Moment, nullable=False),
+    tenant_key("kind", "subject"),
+    belongs_to("tenants"),
+    CheckConstraint(one_of("kind", AlertKind), name="kind"),
+    comment="What was said and still holds: it is not said again until it was gone.",
 )

@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, ExcludeConstraint
 
+from billing.events import LOGGED_STEPS
 from billing.plans import GRACE_HOURS_MAX, GRACE_HOURS_MIN, Anchor, LateEvents, Proration, UnowedTiers
 from billing.prices import LadderSpan
 from db.schema.base import (
@@ -179,6 +180,7 @@ wallets = Table(
     Column("debt", Money, nullable=False, server_default=text("0"), comment="used, and covered by no grant"),
     Column("last_seq", BigInteger, nullable=False, server_default=text("0")),
     Column("overdraft", Money, nullable=False, server_default=text("0"), comment="how far below zero it may be asked"),
+    Column("low_below", Money, comment="below how much it is low; NULL: as the setting low_balance says"),
     Column(
         "open_grants",
         Text,
@@ -202,6 +204,7 @@ wallets = Table(
     CheckConstraint("debt >= 0", name="debt"),
     CheckConstraint("last_seq >= 0", name="last_seq"),
     CheckConstraint("overdraft >= 0", name="overdraft"),
+    CheckConstraint("low_below >= 0", name="low_below"),
     # Every envelope changes balances: room on the page keeps those updates off the indexes (HOT).
     postgresql_with={"fillfactor": 60},
     comment="A customer's stored value in one currency; a negative balance is debt. Its row is the customer's lock.",
@@ -350,6 +353,23 @@ usage_events = Table(
         "(status = 'voided') = (voided_at IS NOT NULL) AND (voided_at IS NULL) = (void_reason IS NULL)", name="voided"
     ),
     comment="One usage event; the first payload owns the key, for ever.",
+)
+
+usage_log = Table(
+    "usage_log",
+    metadata,
+    Column("tenant_id", Text, nullable=False),
+    Column("entry_id", BigInteger, Identity(always=True), nullable=False),
+    Column("event_key", Text, nullable=False),
+    Column("customer_id", Text, nullable=False),
+    Column("step", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("at", Moment, nullable=False),
+    tenant_key("entry_id"),
+    belongs_to("customers", "customer_id"),
+    Index("usage_log_of_event", "tenant_id", "event_key"),
+    CheckConstraint(one_of("step", LOGGED_STEPS), name="step"),
+    comment="What happened to an event that its row does not say: most events have nothing here.",
 )
 
 parked_inputs = Table(
@@ -502,6 +522,7 @@ lasting(wallets, "tenant_id", "wallet_id", "customer_id", "currency")
 immutable(plans)
 immutable(ledger_entries, "refuse_change_of_ledger")
 immutable(prices)
+immutable(usage_log)
 event.listen(
     prices,
     "after_create",

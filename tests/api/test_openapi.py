@@ -81,6 +81,8 @@ def test_what_moves_value_wants_a_key(document: dict[str, Any]) -> None:
     assert with_key == {
         "/v1/usage",
         "/v1/usage/{key}/void",
+        "/v1/usage/{key}/settle",
+        "/v1/usage/{key}/cancel",
         "/v1/customers/{customer_id}/grants",
         "/v1/customers/{customer_id}/top-ups",
         "/v1/customers/{customer_id}/holds",

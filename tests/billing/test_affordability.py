@@ -15,6 +15,7 @@ from billing.affordability import (
     Cover,
     FeeStops,
     Refusal,
+    afford_quotas,
     afford_tokens,
     afford_value,
     check_buffer,
@@ -22,6 +23,7 @@ from billing.affordability import (
 )
 from billing.errors import Rejected
 from billing.payments import PAID, PaymentState
+from billing.quotas import Measure, Per, Quota, QuotaKind, Scope, reached
 from billing.tiers import tiers_begun
 from tests.billing.made import PREPAID, TIERS
 
@@ -155,3 +157,35 @@ def test_an_answer_is_as_its_first_refusal() -> None:
 def test_a_buffer_is_a_number_of_at_least_one(buffer: str) -> None:
     with pytest.raises(Rejected, match="a buffer lies between 1 and 100"):
         check_buffer(Decimal(buffer))
+
+
+def a_quota(limit: Decimal, measure: Measure, kind: QuotaKind = QuotaKind.QUOTA) -> Quota:
+    currency = "USD" if measure is Measure.COST else None
+    whose = ("acme", 1, "q", kind, Scope.CUSTOMER, "ana", None, None)
+    return Quota(*whose, Per.MONTH, "UTC", measure, currency, limit, is_hard=True)
+
+
+@given(costs, costs, st.integers(0, 10**9), costs, st.sampled_from(Measure))
+def test_a_quota_leaves_room_exactly_for_what_does_not_go_over_it(
+    limit: Decimal, used: Decimal, tokens: int, cost: Decimal, measure: Measure
+) -> None:
+    """After what was afforded, the counter is at its limit at most; what was refused would be above, or it is full."""
+    quota = a_quota(limit, measure)
+
+    (check,) = afford_quotas([(quota, used)], Decimal(tokens), cost, "USD")
+
+    after = used + check.required
+    assert check.required == quota.amount(tokens, cost)
+    assert check.is_affordable == (after <= limit and used < limit)
+    assert check.available == max(Decimal(0), limit - used)
+    assert check.is_affordable or after > limit or 100 in reached(used, limit)
+
+
+def test_a_cap_is_the_customers_and_another_currency_is_none_of_its_business() -> None:
+    cap = a_quota(Decimal(1), Measure.COST, QuotaKind.CAP)
+
+    (refused,) = afford_quotas([(cap, Decimal(0))], Decimal(0), Decimal(2), "USD")
+
+    assert (refused.refusal, refused.unit, refused.quota) == (Refusal.CUSTOMER_CAP, "USD", "q")
+    assert afford_quotas([(cap, Decimal(0))], Decimal(0), Decimal(2), "BRL") == []
+    assert afford_quotas([(cap, Decimal(0))], Decimal(0), Decimal(2), None) == []

@@ -164,6 +164,41 @@ def test_whatever_is_wrong_is_named(kind: str, named: str, there: Facts) -> None
     assert not verdict.holds
 
 
+def with_a_deferred_one(status: str, cost: Decimal, *, period: datetime | None = None) -> Verdict:
+    """Eve's usage under `d`, which its caller let wait, as it is found."""
+    tokens = 300 if cost else 0
+    found = an_event("eve", "d", tokens, cost)._replace(status=status, period_start=period, currency="BRL")
+    there = facts()
+    found = found._replace(items=[PROMPT | {"quantity": "300", "price_id": None, "cost": str(cost)}])
+    wishes = {("alpha", "d"): "voided" if status == "voided" else "pending"}
+    said = emitted(*SAID, wire("eve", "d"))
+    return compare(WORLD, (), said, replace(there, events=[*there.events, found]), wishes)
+
+
+def test_what_is_deferred_waits_with_its_cost_and_what_is_cancelled_costs_nothing() -> None:
+    assert with_a_deferred_one("pending", COST).differences == []
+    assert with_a_deferred_one("voided", Decimal(0)).differences == []
+
+
+@pytest.mark.parametrize(
+    ("status", "cost", "period", "kinds"),
+    [
+        ("charged", COST, None, {"status"}),
+        ("pending", Decimal(0), None, {"cents", "tokens"}),
+        ("pending", COST, MONTH, {"tokens"}),
+        ("voided", COST, None, {"cents", "tokens"}),
+    ],
+)
+def test_what_became_of_it_otherwise_is_named(
+    status: str, cost: Decimal, period: datetime | None, kinds: set[str]
+) -> None:
+    found = with_a_deferred_one(status, cost, period=period)
+
+    assert set(found.by_kind) <= kinds
+    assert found.by_kind
+    assert not found.holds
+
+
 def test_an_event_more_in_the_log_is_missed() -> None:
     verdict = judged(facts(), emitted(*SAID, wire("eve", "never-recorded")))
 

@@ -46,4 +46,6 @@ def test_whatever_dies_usage_is_charged_once_and_paid_once(broker: str) -> None:
     assert (report["differences"], report["audit_differences"], report["problems"]) == ({}, 0, [])
     assert set(report["faults"]) == KINDS
     assert min(report["recorded"], report["duplicates"], report["conflicts"], report["wiped"]) > 0
+    ends = ("charged", "pending", "voided")
+    assert min(int(report["totals"][f"events {status}"]["found"]) for status in ends) > 0
     assert int(report["totals"]["captured by Stripe, minor"]["found"]) > 0

@@ -85,3 +85,15 @@ def test_a_wallet_may_be_asked_below_zero(centavo: Command, ana: str) -> None:
     assert said.out == "USD of ana may be asked 5 below zero\n"
     assert centavo("holds", "open", "acme", ana, "--amount", "15", "--key", "k").status == 0
     assert centavo("wallets", "overdraft", "acme", ana, "five").status == 1
+
+
+def test_a_wallet_may_be_low_below_an_amount_of_its_own(centavo: Command, ana: str) -> None:
+    said = centavo("wallets", "low-balance", "acme", ana, "50")
+    shown = centavo("wallets", "show", "acme", ana).out
+    unsaid = centavo("wallets", "low-balance", "acme", ana)
+
+    assert said.out == "USD of ana is low below 50\n"
+    assert "USD (low)" in shown
+    assert unsaid.out == "USD of ana is low as the setting low_balance says\n"
+    assert "USD (low)" not in centavo("wallets", "show", "acme", ana).out
+    assert centavo("wallets", "low-balance", "acme", ana, "five").status == 1

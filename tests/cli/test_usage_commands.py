@@ -2,10 +2,12 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from services.recording import record_one
 from services.usage import record_usage
 from tests.cli.conftest import Command
 from tests.factories import a_customer, an_envelope, an_event, catalogues, tokens
@@ -96,3 +98,27 @@ def test_a_month_without_usage_and_one_that_is_none(centavo: Command, ana: str) 
 
     assert nothing == (0, "nothing was used in that month\nnothing differs\n", "")
     assert (wrong.status, wrong.err) == (1, "centavo: 'January' is not a month; write it like 2026-10\n")
+
+
+def test_what_was_deferred_is_settled_or_cancelled_and_tells_its_way(centavo: Command, ana: str) -> None:
+    now = datetime.now(UTC)
+    for key in ("k", "l"):
+        event = an_event(ana, [tokens(1000)], key=key, occurred_at=now - timedelta(minutes=1))
+        record_one(event, now, is_deferred=True)
+
+    settled, again = (centavo("usage", "settle", "acme", "k") for _ in range(2))
+    cancelled = centavo("usage", "cancel", "acme", "l", "--reason", "it failed")
+    refused = centavo("usage", "settle", "acme", "l", "--force")
+    way = centavo("usage", "trail", "acme", "l", "--json").json
+
+    assert settled == (0, "event k of customer ana is charged: USD 0.03\n", "")
+    assert again.out == "event k of customer ana was charged before: USD 0.03\n"
+    assert cancelled.out == "event l of customer ana is cancelled\n"
+    assert (refused.status, "event l is voided" in refused.err) == (1, True)
+    assert [(one_["step"], one_["detail"]) for one_ in way] == [
+        ("received", ""),
+        ("deferred", "its caller settles it later"),
+        ("cancelled", "it failed"),
+    ]
+    assert "deferred" in centavo("usage", "trail", "acme", "k").out
+    assert wallet(ana) == Decimal("9.97")

@@ -21,6 +21,7 @@ from services.credit_holds import HoldWish, reserve
 from services.credits import Grant, grant
 from services.prices import load_prices
 from services.quotas import Wanted, set_quota
+from services.recording import record_one
 from services.usage import record_usage
 from tests.conftest import _forget
 from tests.db import test_audit_archived
@@ -206,6 +207,14 @@ CORRUPTIONS += [
     (OF_USAGE, "UPDATE credit_captures SET event_key = 'parked' WHERE mark = 'unknown'"),
 ]
 
+WAITS = "what waits is counted nowhere"
+CORRUPTIONS += [
+    (WAITS, "UPDATE usage_events SET charged_at = recorded_at WHERE key = 'parked'"),
+    (WAITS, "UPDATE usage_events SET cost = 1, currency = 'USD' WHERE key = 'parked'"),
+    (WAITS, "UPDATE usage_events SET period_start = recorded_at WHERE key = 'deferred'"),
+    (WAITS, "UPDATE usage_events SET quota_ids = '{1}' WHERE key = 'deferred'"),
+]
+
 #: The last statement of all, and its customer's.
 LAST = "(SELECT max(number) FROM statements)"
 CORRUPTIONS += [
@@ -364,6 +373,7 @@ def _bill() -> None:
         ),
         now,
     )
+    record_one(an_event("ana", key="deferred"), now, is_deferred=True)
     grant(Grant(TENANT, "eve", "USD", Decimal(5), "purchase", "top_up", "second:eve"), now)
     collect(*claim_due(now)[0], gateways.gateway(), now)
 
@@ -539,9 +549,9 @@ def test_what_there_is_is_counted(connection: psycopg.Connection) -> None:
     counts = audit.counts(connection)
 
     assert counts == {
-        "events": 9,
+        "events": 10,
         "charged": 8,
-        "pending": 0,
+        "pending": 1,
         "voided": 0,
         "parked_events": 1,
         "parked_inputs": 0,

@@ -259,7 +259,7 @@ def test_a_void_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway(), "cancel_intent", fails)
     assert collect(TENANT, due, gateway(), now()) is None
 
-    assert alerts() == ["collecting_fails"]
+    assert alerts() == ["collecting_fails", "payment_failed"]
     assert claim_due(now() + timedelta(minutes=5)) == []
 
 

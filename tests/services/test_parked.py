@@ -21,7 +21,8 @@ from services import parked, tenants
 from services.catalogue_files import read_plans
 from services.customers import NewCustomer, create_customers
 from services.intake import park_message
-from services.parked import Replayed, event_of, replay, replay_all, show, waiting
+from services.kept import event_of
+from services.parked import Replayed, replay, replay_all, show, waiting
 from services.prices import load_prices
 from services.usage import Outcome, record_usage
 from tests.cli.conftest import ended, started

@@ -74,7 +74,7 @@ def test_money_that_moved_before_it_could_be_canceled_goes_back() -> None:
 
     assert captured() == {due: (FEE, 1)}
     assert rows("SELECT amount_minor, state FROM refunds") == [(FEE, "submitting")]
-    assert rows("SELECT kind FROM alerts") == [("voided_but_paid",)]
+    assert rows("SELECT kind FROM alerts ORDER BY kind") == [("payment_failed",), ("voided_but_paid",)]
 
 
 def test_a_voided_payment_that_comes_in_after_all_is_paid_and_goes_back() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -29,7 +30,7 @@ from services.credits import Grant, grant
 from services.months import turn_due
 from services.rates import Estimate
 from services.usage import record_usage
-from services.wallets import Refill, Reset, balance, can_afford
+from services.wallets import Purpose, Refill, Reset, balance, can_afford
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, rows
 from tests.services.collecting import DECLINES, GOOD, due_again, owing, pays_with, taken
@@ -217,20 +218,22 @@ def test_a_question_is_one_statement_and_waits_for_nobody() -> None:
 
 
 def test_a_question_looks_only_at_the_customer() -> None:
-    """Every table but the price book, which has one row, is found by an index."""
+    """Every table but the books of prices and quotas, which have one row, is found by an index."""
     catalogues(NOW)
     a_customer("ana", credit="10", now=NOW)
     with counted() as statements:
         balance(TENANT, "ana", NOW)
-    said = {"tenant_id": TENANT, "customer_id": "ana", "now": NOW, "day": NOW}
+        can_afford(TENANT, "ana", NOW, cost=Decimal(1))  # the first: it looks for quotas
+    said = {"tenant_id": TENANT, "customer_id": "ana", "now": NOW, "day": NOW} | asdict(Purpose())
+    asked = [statement for statement in statements if "FROM customers c" in statement]
 
     with psycopg.connect(settings().required("database_url")) as connection:
         connection.execute("SET enable_seqscan = off")
-        plan = [str(row[0]) for row in connection.execute(b"EXPLAIN " + statements[0].encode(), said)]
+        plans = [connection.execute(b"EXPLAIN " + statement.encode(), said).fetchall() for statement in asked]
 
-    assert [line.strip() for line in plan if "Seq Scan" in line] == [
-        line.strip() for line in plan if "Seq Scan on price_book" in line
-    ]
+    scanned = [str(line).strip() for plan in plans for (line,) in plan if "Seq Scan" in str(line)]
+    assert ["FROM quotas" in statement for statement in asked] == [False, True]
+    assert {line.partition(" on ")[2].partition(" ")[0] for line in scanned} == {"price_book", "quota_book"}
 
 
 def test_a_cost_is_compared_with_its_buffer() -> None:

@@ -1,0 +1,143 @@
+"""What is low, ends soon, or holds no longer: found from rows, for alerts. Nothing here locks a wallet."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, NamedTuple, cast
+
+from billing.payments import AlertKind
+from billing.plans import GRACE_HOURS_MAX
+from billing.rating import UNPRICED_SAYS
+from db.session import Connection
+
+
+class LowWallet(NamedTuple):
+    """A wallet that has less than its threshold."""
+
+    tenant_id: str
+    wallet_id: int
+    customer_id: str
+    currency: str
+    own: Decimal
+    low_below: Decimal
+
+
+class EndingGrant(NamedTuple):
+    """A grant that ends soon, with something left in it."""
+
+    tenant_id: str
+    grant_id: str
+    customer_id: str
+    currency: str
+    source: str
+    remaining: Decimal
+    expires_at: datetime
+
+
+#: Own, as `billing.balances.Balance` has it; a test holds the two together. A wallet into which nothing ever came is
+#: not low, it is not used.
+_LOW = """
+SELECT w.tenant_id, w.wallet_id, w.customer_id, w.currency, own.amount, low.below
+FROM wallets w
+LEFT JOIN unnest(%(currencies)s::text[], %(belows)s::numeric[]) AS t(currency, below) ON t.currency = w.currency
+CROSS JOIN LATERAL (SELECT coalesce(w.low_below, t.below, %(other)s::numeric) AS below) low
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum((one->>1)::numeric), 0) - w.debt - w.reserved AS amount
+    FROM json_array_elements(w.open_grants::json) AS one
+    WHERE coalesce((one->>2)::timestamptz, '-infinity') <= %(now)s
+        AND coalesce((one->>3)::timestamptz, 'infinity') > %(now)s
+) own
+WHERE (w.received_total > 0 OR w.balance < 0) AND own.amount < low.below
+"""
+
+_NEWLY_LOW = f"""
+{_LOW} AND NOT EXISTS (
+    SELECT FROM alert_causes c
+    WHERE c.tenant_id = w.tenant_id AND c.kind = %(kind)s AND c.subject = w.wallet_id::text
+)
+ORDER BY w.tenant_id, w.wallet_id LIMIT %(limit)s
+"""
+
+_LOW_NO_MORE = f"""
+DELETE FROM alert_causes c WHERE c.kind = %(kind)s AND NOT EXISTS (
+    {_LOW} AND w.tenant_id = c.tenant_id AND w.wallet_id = c.subject::bigint
+)
+"""  # noqa: S608 - a statement of ours, no input
+
+#: What comes again with each period is left out: it ends each month, and the next one is there by then.
+_ENDING = """
+SELECT g.tenant_id, g.grant_id::text, w.customer_id, w.currency, g.source, g.remaining, g.expires_at
+FROM grants_remaining g JOIN wallets w ON w.tenant_id = g.tenant_id AND w.wallet_id = g.wallet_id
+WHERE g.ended_at IS NULL AND g.breaks_at > %(now)s AND g.breaks_at <= %(soon)s::timestamptz + %(grace)s
+    AND g.expires_at > %(now)s AND g.expires_at <= %(soon)s AND g.period_start IS NULL AND g.remaining > 0
+    AND NOT EXISTS (
+        SELECT FROM alert_causes c
+        WHERE c.tenant_id = g.tenant_id AND c.kind = %(kind)s AND c.subject = g.grant_id::text
+    )
+ORDER BY g.tenant_id, g.grant_id LIMIT %(limit)s
+"""
+
+_ENDED = """
+DELETE FROM alert_causes c USING credit_grants g
+WHERE c.kind = %(kind)s AND g.tenant_id = c.tenant_id AND g.grant_id = c.subject::uuid AND g.expires_at <= %(now)s
+"""
+
+_PRICED = """
+DELETE FROM alert_causes c WHERE c.kind = %(kind)s AND NOT EXISTS (
+    SELECT FROM usage_events u WHERE u.tenant_id = c.tenant_id AND u.status = 'parked' AND u.park_reason = 'unpriced'
+        AND substring(u.park_detail FROM strpos(u.park_detail, '] ') + 2) = c.subject || %(says)s
+)
+"""
+
+_SAID = "SELECT tenant_id, subject FROM alert_causes WHERE kind = %s ORDER BY tenant_id, subject LIMIT %s"
+
+_LET_GO = "DELETE FROM alert_causes WHERE tenant_id = %s AND kind = %s AND subject = %s"
+
+
+def newly_low(
+    connection: Connection, belows: Mapping[str, Decimal], other: Decimal | None, now: datetime, limit: int
+) -> list[LowWallet]:
+    """Some wallets that are low and of which it was not said; below how much, by currency, and in any other."""
+    said = _thresholds(belows, other) | {"now": now, "limit": limit}
+    return [LowWallet._make(cast("Any", row)) for row in connection.execute(_NEWLY_LOW, said)]
+
+
+def let_go_of_low(connection: Connection, belows: Mapping[str, Decimal], other: Decimal | None, now: datetime) -> int:
+    """Forget of what is low no more that it was said; how many."""
+    return connection.execute(_LOW_NO_MORE, _thresholds(belows, other) | {"now": now}).rowcount
+
+
+def ending(connection: Connection, now: datetime, soon: datetime, limit: int) -> list[EndingGrant]:
+    """Some grants that end by then and of which it was not said."""
+    kind, grace = AlertKind.CREDITS_EXPIRING, timedelta(hours=GRACE_HOURS_MAX)
+    said = {"kind": kind, "now": now, "soon": soon, "grace": grace, "limit": limit}
+    return [EndingGrant._make(cast("Any", row)) for row in connection.execute(_ENDING, said)]
+
+
+def let_go_of_ended(connection: Connection, now: datetime) -> int:
+    """Forget of what has ended that it was said; it ends once."""
+    return connection.execute(_ENDED, {"kind": AlertKind.CREDITS_EXPIRING, "now": now}).rowcount
+
+
+def let_go_of_priced(connection: Connection) -> int:
+    """Forget of products that no event waits for any more that they had no price; how many."""
+    return connection.execute(_PRICED, {"kind": AlertKind.UNPRICED, "says": UNPRICED_SAYS}).rowcount
+
+
+def said(connection: Connection, kind: AlertKind, limit: int) -> list[tuple[str, str]]:
+    """What was said and still holds, as far as is known: (tenant, subject)."""
+    return cast("list[tuple[str, str]]", connection.execute(_SAID, (kind, limit)).fetchall())
+
+
+def let_go(connection: Connection, tenant_id: str, kind: AlertKind, subject: str) -> None:
+    """This holds no more."""
+    connection.execute(_LET_GO, (tenant_id, kind, subject))
+
+
+def _thresholds(belows: Mapping[str, Decimal], other: Decimal | None) -> dict[str, Any]:
+    return {
+        "kind": AlertKind.LOW_BALANCE,
+        "currencies": list(belows),
+        "belows": list(belows.values()),
+        "other": other,
+    }

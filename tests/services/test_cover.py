@@ -1,0 +1,171 @@
+"""Cover that is required is decided where the charge is: of two that one wallet can't pay together, one is refused."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from billing.errors import BillingMethodRefused, InsufficientCredits, PriceNotFound, QuotaExceeded, Rejected
+from billing.quotas import Scope
+from billing.quotes import BillingMethod
+from centavo import UsageEvent
+from db import session
+from services import quotas
+from services.credit_holds import HoldWish, release, reserve
+from services.credits import Grant, grant
+from services.quotas import Wanted
+from services.recording import Recorded, record_one
+from tests.factories import TENANT, a_customer, an_event, catalogues, tokens
+from tests.looking import one, rows, wallet
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+BEFORE = NOW - timedelta(hours=2)
+THREADS = 8
+EVENTS = "SELECT count(*) FROM usage_events"
+
+
+@pytest.fixture(autouse=True)
+def _ana(billing_database: str) -> None:
+    catalogues(BEFORE)
+    a_customer("ana", credit="4", time_zone="UTC", now=BEFORE)
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    """Many at once, each with a connection of its own."""
+    session.allow(THREADS)
+    with ThreadPoolExecutor(THREADS) as pool:
+        yield pool
+    session.allow(1)
+
+
+def event(key: str = "k", dollars: int = 3, **fields: Any) -> UsageEvent:
+    return an_event("ana", [tokens(dollars * 100_000 // 3)], key=key, occurred_at=NOW, **fields)
+
+
+def covered(one_event: UsageEvent) -> Recorded:
+    return record_one(one_event, NOW, require_cover=True)
+
+
+def outcomes(pool: ThreadPoolExecutor, works: list[Callable[[], Recorded]]) -> list[Recorded | Rejected]:
+    def tried(work: Callable[[], Recorded]) -> Recorded | Rejected:
+        try:
+            return work()
+        except Rejected as error:
+            return error
+
+    return list(pool.map(tried, works))
+
+
+def test_of_many_at_once_as_many_pass_as_are_covered(threads: ThreadPoolExecutor) -> None:
+    """Eight times: asked in a transaction before, two would often both pass."""
+    for round_ in range(8):
+        grant(Grant(TENANT, "ana", "USD", Decimal(3), "promo", "again", f"g{round_}"), NOW)
+        events = [event(f"{round_}-{number}") for number in range(THREADS)]
+        found = outcomes(threads, [lambda it=it: covered(it) for it in events])  # type: ignore[misc]
+
+        passed = 2 if round_ == 0 else 1
+        assert sum(isinstance(it, Recorded) for it in found) == passed
+        assert sum(isinstance(it, InsufficientCredits) for it in found) == THREADS - passed
+        assert wallet("ana") == 1
+
+
+def test_the_same_event_at_once_is_charged_once_and_refused_to_nobody(threads: ThreadPoolExecutor) -> None:
+    found = outcomes(threads, [lambda: covered(event())] * THREADS)
+
+    assert sorted(it.is_new for it in found if isinstance(it, Recorded)) == [False] * (THREADS - 1) + [True]
+    assert wallet("ana") == 1
+
+
+def test_what_is_refused_takes_no_key() -> None:
+    with pytest.raises(InsufficientCredits):
+        covered(event(dollars=6))
+    assert one(EVENTS) == (0,)
+
+    assert covered(event(dollars=3)).status == "charged"
+
+
+def test_a_hard_quota_refuses_it_and_says_which() -> None:
+    quotas.set_quota(Wanted(TENANT, "q", Decimal(10), scope=Scope.USER, is_hard=True), BEFORE)
+
+    with pytest.raises(QuotaExceeded) as refused:
+        covered(event(user_id="u1"))
+
+    assert refused.value.fields["quota"] == "q"
+    assert one(EVENTS) == (0,)
+    assert covered(event()).status == "charged"
+
+
+def test_what_a_hold_keeps_back_covers_the_event_that_names_it() -> None:
+    held = reserve(HoldWish(TENANT, "ana", "h", Decimal(3), "USD"), NOW)
+
+    with pytest.raises(InsufficientCredits):
+        covered(event("k"))
+    assert covered(event("l", hold_id=held.hold_id)).status == "charged"
+    assert wallet("ana") == 1
+
+
+def test_a_hold_that_is_closed_or_of_nobody_covers_nothing() -> None:
+    held = reserve(HoldWish(TENANT, "ana", "h", Decimal(3), "USD"), NOW)
+    reserve(HoldWish(TENANT, "ana", "i", Decimal(1), "USD"), NOW)
+    covered(event("a", dollars=3, hold_id=held.hold_id))
+    release(TENANT, held.hold_id, NOW)
+
+    for hold_id in (held.hold_id, "nobody's"):
+        with pytest.raises(InsufficientCredits):
+            covered(event("b", dollars=1, hold_id=hold_id))
+
+
+def test_what_has_no_price_is_refused_where_cover_is_required() -> None:
+    with pytest.raises(PriceNotFound):
+        covered(an_event("ana", [tokens(1, model="new")], occurred_at=NOW))
+    assert one(EVENTS) == (0,)
+
+
+@pytest.mark.parametrize(
+    ("method", "is_taken"),
+    [
+        (BillingMethod.WALLET_DEDUCTION, True),
+        (BillingMethod.CREDIT_CONSUMPTION, True),
+        (BillingMethod.PAYMENT_CHARGE, False),
+        (BillingMethod.SUBSCRIPTION_INCLUDED, False),
+    ],
+)
+def test_a_method_is_taken_where_all_of_it_is_paid_for_so(method: BillingMethod, *, is_taken: bool) -> None:
+    """Of a wallet with four promotional dollars, on a plan that covers nothing."""
+    if is_taken:
+        record_one(event(), NOW, method=method)
+        assert rows("SELECT step, detail FROM usage_log") == [("method_asked", method.value)]
+        return
+    with pytest.raises(BillingMethodRefused) as refused:
+        record_one(event(), NOW, method=method)
+
+    assert refused.value.fields == {"asked": method.value, "would_be": "credit_consumption"}
+    assert one(EVENTS) == (0,)
+    assert wallet("ana") == 4
+
+
+def test_credits_are_refused_where_something_bought_would_pay() -> None:
+    grant(Grant(TENANT, "ana", "USD", Decimal(10), "purchase", "bought", "b"), NOW)
+
+    with pytest.raises(BillingMethodRefused):
+        record_one(event(dollars=6), NOW, method=BillingMethod.CREDIT_CONSUMPTION)
+    assert record_one(event(dollars=6), NOW, method=BillingMethod.WALLET_DEDUCTION).status == "charged"
+
+
+def test_on_tiers_the_plan_serves_tokens_until_one_begins() -> None:
+    a_customer("tia", plan="tiers-8m", currencies=("BRL",), time_zone="UTC", now=BEFORE)
+    included, charged = BillingMethod.SUBSCRIPTION_INCLUDED, BillingMethod.PAYMENT_CHARGE
+
+    def use(key: str, quantity: int, method: BillingMethod) -> Recorded:
+        return record_one(an_event("tia", [tokens(quantity)], key=key, occurred_at=NOW), NOW, method=method)
+
+    use("a", 8_000_000, included)
+    with pytest.raises(BillingMethodRefused):
+        use("b", 1, included)
+    found = use("c", 1, charged)
+
+    assert [(it.kind, it.tier) for it in found.due] == [("tier", 1)]
