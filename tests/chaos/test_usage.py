@@ -19,6 +19,7 @@ KINDS = {
     "producer killed",
     "child stopped",
     "worker stopped",
+    "worker warm-stopped",
     "broker killed",
     "broker restarted",
     "broker wiped",
