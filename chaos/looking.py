@@ -3,15 +3,21 @@
 from typing import Any, LiteralString
 
 from chaos.facts import (
+    AlertFact,
     Captured,
+    CaptureFact,
+    CountFact,
     EntryFact,
     EventFact,
     Facts,
     GrantFact,
+    HoldFact,
     InputFact,
     PaymentFact,
     PeriodFact,
+    QuotaFact,
     WalletFact,
+    WarningFact,
 )
 from db import outcome
 from db.session import Connection, in_transaction, make_engine
@@ -46,4 +52,10 @@ def _read(connection: Connection, control: DoubleControl) -> Facts:
         all_of(PaymentFact, outcome.PAYMENTS),
         all_of(InputFact, outcome.INPUTS),
         captured,
+        all_of(HoldFact, outcome.HOLDS),
+        all_of(CaptureFact, outcome.CAPTURES),
+        all_of(QuotaFact, outcome.QUOTAS),
+        all_of(CountFact, outcome.COUNTS),
+        all_of(WarningFact, outcome.WARNINGS),
+        all_of(AlertFact, outcome.ALERTS),
     )

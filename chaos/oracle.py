@@ -54,6 +54,8 @@ class Expected:
     inputs: dict[bytes, str] = field(default_factory=dict)
     """the hashes of bytes that must be parked, and why"""
     may_be_inputs: dict[bytes, str] = field(default_factory=dict)
+    old: set[Key] = field(default_factory=set)
+    """events of the past, from before the run and its quotas"""
     lost: list[Key] = field(default_factory=list)
     unknown_content: list[Key] = field(default_factory=list)
     undecided_found: int = 0

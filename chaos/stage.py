@@ -17,10 +17,11 @@ import psutil
 from billing.errors import DatabaseUnavailable
 from billing.plans import Plan
 from billing.prices import LadderSpan, Rung
+from billing.quotas import Measure, Per, QuotaKind, Scope
 from chaos.brokers import Broker, BrokerKind, broker_of
 from chaos.ground import forget
 from chaos.producing import STATUS, Orders
-from chaos.world import GRACE_HOURS, GrantOf, World
+from chaos.world import GRACE_HOURS, GrantOf, QuotaOf, World
 from config import clock
 from config.settings import use
 from db.migrate import migrate
@@ -35,6 +36,7 @@ from services.credits import Grant, grant
 from services.customers import NewCustomer, create_customers
 from services.gateways import gateway
 from services.prices import load_prices
+from services.quotas import Wanted, set_quota
 
 SECRET = "whsec_chaos"  # noqa: S105 - of the double's webhooks, on loopback
 READY_SECONDS_MAX = 60.0
@@ -96,7 +98,7 @@ class Stage:
         file.write_text(json.dumps(asdict(orders)))
         log = self.home / f"{orders.name}.log"
         with self.starting:
-            command = [sys.executable, "-m", "chaos.producing", str(file)]
+            command = [sys.executable, "-m", orders.program, str(file)]
             process = ManagedProcess.start(orders.name, command, log, env=self.environment, cwd=ROOT)
             (self.journaled_logs if orders.journal else self.memory_logs).append(Path(orders.log))
             self.producers[orders.name.partition(".")[0]] = (orders, process)
@@ -183,6 +185,8 @@ def furnish(world: World) -> None:
         create_customers(people, now)
     for given in world.grants:
         give(given, now)
+    for quota in world.quotas:
+        limit(quota, now)
     for one in world.customers:
         if one.card is not None:
             cards.attach(one.tenant_id, one.customer_id, one.card, gateway(), now)
@@ -228,6 +232,28 @@ def _prices_with_tenants(world: World, now: datetime) -> list[NewPrice]:
         )
         for price in world.prices
     ]
+
+
+def limit(quota: QuotaOf, now: datetime) -> None:
+    """Set a quota, a budget or a cap."""
+    set_quota(
+        Wanted(
+            quota.tenant_id,
+            quota.name,
+            quota.limit,
+            QuotaKind(quota.kind),
+            Scope(quota.scope),
+            quota.subject,
+            quota.service_type,
+            quota.feature,
+            Per(quota.per),
+            Measure(quota.measure),
+            quota.currency,
+            quota.is_hard,
+            quota.zone,
+        ),
+        now,
+    )
 
 
 def give(given: GrantOf, now: datetime) -> None:

@@ -6,12 +6,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 from billing.errors import DatabaseUnavailable
+from chaos.asked import read_wishes
 from chaos.brokers import BrokerKind
 from chaos.compared import Verdict, compare
 from chaos.emitted import read_logs
@@ -23,10 +24,12 @@ from chaos.stage import COLLECTOR, USAGE_WORKERS, Stage, furnish, give, stage
 from chaos.world import TIER_TOKENS, GrantOf, World, world
 from config import clock
 from db import happened, outcome
+from db import quotas as quota_rows
 from db.session import in_transaction
 from sandbox.processes import ConditionNotMet, await_condition
 from sandbox.stripe_double.wishes import Delivery
 from services.audit import audit
+from services.counting import LOOKS_BACK
 
 LOOKS_MIN = 10
 #: So many on their way are no backlog.
@@ -36,6 +39,8 @@ SMALL_ENVELOPE = 5
 #: A producer waits while so many of its events are on their way: a run is not to end with hours of work.
 WAITING_MAX = 8_000
 GRANT_EACH_SECONDS = 0.5
+#: Who keeps value back, and then uses it: the same customers' at the same time.
+HOLDERS = ("desk", "till")
 #: How many tiers are to begin, more or less: each is a payment.
 TIERS, TIERS_SHORT = 400, 120
 
@@ -52,6 +57,8 @@ class Options:
     customers: int = 30
     """of each tenant"""
     events_per_second: float = 2800.0
+    holds_per_second: float = 6.0
+    """of each of those who ask for them"""
     visibility_seconds: int = 5
     shards: int = 1
     """queues of usage; producers disagree about how many there are"""
@@ -165,6 +172,9 @@ def _load(one: _Run) -> None:
         (("disk", True, False), ("ledge", True, True), ("memory", False, False), ("mist", False, True))
     ):
         made.start_producer(_orders(one, f"{name}.0", is_journaled=is_journaled, is_small=is_small, number=number))
+    for number, name in enumerate(HOLDERS):
+        orders = _orders(one, f"{name}.0", is_journaled=True, is_small=True, number=number)
+        made.start_producer(replace(orders, program="chaos.holding", events_per_second=options.holds_per_second))
     ends_at = time.monotonic() + options.seconds
     seen = 0
     gifts = random.Random(f"gifts {options.seed}")
@@ -255,6 +265,8 @@ def _quiet(one: _Run) -> None:
         one.calmed["payments are final"] = round(time.monotonic() - began, 1)
         await_condition(lambda: _all_sent(made), most, "the last webhooks to be sent")
         await_condition(_no_payment_is_open, most, "payments to be final after the last webhooks")
+        await_condition(_desk_is_quiet, most, "holds to be closed whose time is over, and quotas to be told of")
+        one.calmed["holds and quotas are told"] = round(time.monotonic() - began, 1)
         beat = next(process for process in made.others if process.name == "beat")
         beat.kill()
         _await_empty(one, most)
@@ -284,6 +296,16 @@ def _no_payment_is_open() -> bool:
         return False
 
 
+def _desk_is_quiet() -> bool:
+    """Beat sees to both; at tenants' quotas it looks once a minute."""
+    try:
+        since = (clock.now() - LOOKS_BACK).date()
+        unsaid = in_transaction(lambda connection: quota_rows.unsaid(connection, since))
+        return not unsaid and not in_transaction(lambda connection: outcome.holds_over(connection, clock.now()))
+    except DatabaseUnavailable:
+        return False
+
+
 def _await_empty(one: _Run, seconds: float) -> None:
     """A message may be in nobody's hands for a moment: the queues must stay empty for some looks."""
     empty = 0
@@ -301,7 +323,7 @@ def _compared(one: _Run, load_seconds: float, quiet_seconds: float) -> Report:
     one.progress.tell("comparing", _charged(0), len(one.faults.happened))
     facts = look(one.stage.database_url, one.stage.control)
     emitted = read_logs(one.stage.journaled_logs, one.stage.memory_logs)
-    verdict = compare(one.world, one.given, emitted, facts)
+    verdict = compare(one.world, one.given, emitted, facts, read_wishes(one.stage.journaled_logs))
     committed = {(row.tenant_id, row.key): row.committed_at for row in facts.events if row.committed_at is not None}
     return Report(
         one.options,
