@@ -9,7 +9,7 @@ from chaos import counted, held
 from chaos.asked import Asked
 from chaos.counted import Counted
 from chaos.differences import Difference
-from chaos.emitted import Emitted, Key
+from chaos.emitted import Context, Emitted, Key
 from chaos.facts import EntryFact, EventFact, Facts, GrantFact, Wallet
 from chaos.held import Holds
 from chaos.oracle import EXACT, ZERO, Expected, Oracle
@@ -72,6 +72,7 @@ def compare(
     verdict.differences += _of_grants(facts.grants, purses)
     verdict.differences += _of_periods(expected, facts)
     verdict.differences += _of_payments(world, expected, facts)
+    verdict.differences += _of_archives(expected, facts)
     verdict.differences += holds.differences
     verdict.differences += verdict.counted.differences
     balances = {row.wallet: row.balance for row in facts.wallets}
@@ -95,7 +96,7 @@ def _of_events(expected: Expected, recorded: Mapping[Key, EventFact], emitted: E
             ("cents", "cost", (fate.cost, fate.currency), (row.cost, row.currency)),
             ("tokens", "tokens", fate.tokens, row.tokens),
             ("tokens", "period", (fate.period_start, False), (row.period_start, row.is_late)),
-            ("status", "context", tuple(expected.contents[key].context), row.context),
+            ("status", "context", Context() if row.is_archived else expected.contents[key].context, row.context),
         ):
             if wanted != found:
                 yield Difference(kind, f"{_named(key)}, {what}", wanted, found)
@@ -124,15 +125,42 @@ def _of_ledger(
         entries[entry.wallet].append(entry)
         if entry.kind == "usage" and entry.event_key is not None:
             debited[entry.tenant_id, entry.event_key] += 1
+    archived = _archived(expected, facts)
     for wallet, mine in entries.items():
         purse = purses[wallet] = Purse()
-        for what, wanted, found in Replay(expected, given, purse).through(mine):
+        gone = archived.get(wallet, [])
+        debited.update(gone)
+        for what, wanted, found in Replay(expected, given, purse, gone).through(mine):
             kind = "doubled" if found == AGAIN else "cents"
             yield Difference(kind, f"wallet {'/'.join(wallet)}, {what}", wanted, found)
     for key, fate in expected.fates.items():
         if fate.cost and debited[key] != 1:
             kind = "doubled" if debited[key] else "lost"
             yield Difference(kind, f"{_named(key)}, entries in the ledger", 1, debited[key])
+
+
+def _archived(expected: Expected, facts: Facts) -> dict[Wallet, list[Key]]:
+    """The events of each wallet that a checkpoint stands for, the oldest first."""
+    gone: defaultdict[Wallet, list[Key]] = defaultdict(list)
+    for row in sorted(facts.events, key=lambda row: (row.occurred_at, row.key)):
+        fate = expected.fates.get((row.tenant_id, row.key))
+        if row.is_archived and fate and fate.cost and fate.currency:
+            gone[row.tenant_id, row.customer_id, fate.currency].append((row.tenant_id, row.key))
+    return gone
+
+
+def _of_archives(expected: Expected, facts: Facts) -> Iterator[Difference]:
+    """What is archived is in a file as it was; what is in no file is in the tables."""
+    found = {(one.tenant_id, one.key): (one.cost, one.moved) for one in facts.archived}
+    for row in facts.events:
+        key = (row.tenant_id, row.key)
+        if key not in expected.fates:
+            continue
+        if row.is_archived is not (key in expected.old):
+            yield Difference("archive", f"{_named(key)}, archived", key in expected.old, row.is_archived)
+        cost = expected.fates[key].cost
+        if row.is_archived and (said := found.get(key)) != (cost, -cost or None):
+            yield Difference("archive", f"{_named(key)}, in a file", (cost, -cost or None), said)
 
 
 def _of_wallets(

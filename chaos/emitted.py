@@ -83,6 +83,7 @@ class Emitted:
             variant = Variant(content, wire, first_at=at)
             variants.append(variant)
         variant.is_required |= is_required
+        variant.first_at = min(variant.first_at, at)
         variant.last_at = at
         variant.times += 1
 

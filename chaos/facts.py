@@ -165,6 +165,15 @@ class AlertFact(NamedTuple):
     times: int
 
 
+class ArchivedFact(NamedTuple):
+    """An event in an archive's files, and what its entry moved."""
+
+    tenant_id: str
+    key: str
+    cost: Decimal
+    moved: Decimal | None
+
+
 class Captured(NamedTuple):
     """What Stripe took for one payment, in how many successful intents."""
 
@@ -192,3 +201,4 @@ class Facts:
     counts: Sequence[CountFact] = ()
     warnings: Sequence[WarningFact] = ()
     alerts: Sequence[AlertFact] = ()
+    archived: Sequence[ArchivedFact] = ()

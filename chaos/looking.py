@@ -1,9 +1,11 @@
 """The database and the Stripe double as plain facts, for the oracle to be compared with."""
 
+from collections.abc import Sequence
 from typing import Any, LiteralString
 
 from chaos.facts import (
     AlertFact,
+    ArchivedFact,
     Captured,
     CaptureFact,
     CountFact,
@@ -24,16 +26,16 @@ from db.session import Connection, in_transaction, make_engine
 from sandbox.stripe_double.control import DoubleControl
 
 
-def look(database_url: str, control: DoubleControl) -> Facts:
-    """All that is there now, in one snapshot."""
+def look(database_url: str, control: DoubleControl, archived: Sequence[ArchivedFact] = ()) -> Facts:
+    """All that is there now, in one snapshot, beside what was archived."""
     engine = make_engine(database_url, limits=False)
     try:
-        return in_transaction(lambda connection: _read(connection, control), lambda: engine)
+        return in_transaction(lambda connection: _read(connection, control, archived), lambda: engine)
     finally:
         engine.dispose()
 
 
-def _read(connection: Connection, control: DoubleControl) -> Facts:
+def _read(connection: Connection, control: DoubleControl, archived: Sequence[ArchivedFact]) -> Facts:
     outcome.take_snapshot(connection)
 
     def all_of(kind: Any, statement: LiteralString) -> Any:
@@ -58,4 +60,5 @@ def _read(connection: Connection, control: DoubleControl) -> Facts:
         all_of(CountFact, outcome.COUNTS),
         all_of(WarningFact, outcome.WARNINGS),
         all_of(AlertFact, outcome.ALERTS),
+        archived,
     )

@@ -103,8 +103,7 @@ class Oracle:
             else:
                 found.undecided_absent += 1
             return
-        said = _content(row).identity
-        chosen = next((one for one in variants if one.content.identity == said), None)
+        chosen = self._chosen(variants, row)
         if chosen is None:
             found.unknown_content.append(key)
             return
@@ -113,6 +112,8 @@ class Oracle:
             if other is not chosen:
                 side = found.inputs if other.is_required else found.may_be_inputs
                 side[hash_of(other.wire)] = "key_conflict"
+        if self._is_old(chosen):
+            found.old.add(key)
         fate = self.fate(chosen.content, chosen.first_at)
         found.fates[key] = fate
         found.contents[key] = chosen.content
@@ -124,6 +125,17 @@ class Oracle:
             if fate.currency is not None:
                 wallet = (key[0], chosen.content.customer_id, fate.currency)
                 found.costs[wallet] = EXACT.add(found.costs[wallet], fate.cost)
+
+    def _chosen(self, variants: Sequence[Variant], row: EventFact) -> Variant | None:
+        """Which payload the row is of. What is archived had its key first, long ago; its lines are in a file."""
+        if row.is_archived:
+            return next((one for one in variants if self._is_old(one)), None)
+        said = _content(row).identity
+        return next((one for one in variants if one.content.identity == said), None)
+
+    def _is_old(self, variant: Variant) -> bool:
+        """Whether it was there before the run."""
+        return variant.first_at < self._world.month_began_at.timestamp()
 
     def _stranger(self, content: Content) -> str | None:
         if content.tenant_id not in self._tenants:

@@ -174,17 +174,19 @@ def stage(folder: Path, kind: BrokerKind, visibility_seconds: int, shards: int) 
 
 def furnish(world: World) -> None:
     """Write the world into the database, through the services that everybody uses."""
-    now = datetime.now(UTC)
-    load_prices(_prices_with_tenants(world, now), now)
+    now, long_ago = datetime.now(UTC), world.past_months[0]
+    load_prices(_prices_with_tenants(world, long_ago), now)
     for tenant in dict.fromkeys(one.tenant_id for one in world.customers):
-        people = [
-            NewCustomer(tenant, one.customer_id, one.plan_id, one.zone, one.currencies)
-            for one in world.customers
-            if one.tenant_id == tenant
-        ]
-        create_customers(people, now)
+        for is_veteran, since in ((True, long_ago), (False, now)):
+            people = [
+                NewCustomer(tenant, one.customer_id, one.plan_id, one.zone, one.currencies)
+                for one in world.customers
+                if (one.tenant_id, one.is_veteran) == (tenant, is_veteran)
+            ]
+            create_customers(people, since)
+    veterans = {(one.tenant_id, one.customer_id) for one in world.customers if one.is_veteran}
     for given in world.grants:
-        give(given, now)
+        give(given, long_ago if (given.tenant_id, given.customer_id) in veterans else now)
     for quota in world.quotas:
         limit(quota, now)
     for one in world.customers:

@@ -26,6 +26,9 @@ RECENT_MAX = 3000
 OLD_MAX = 2000
 #: In so many events of the common stream, producers disagree about what was used.
 CONFLICT_EACH = 101
+#: What was recorded months ago, and may be archived by now, comes again as well; now and then as something else.
+LONG_AGO, LONG_AGO_CONFLICT = 0.01, 0.03
+PAST_EVENTS = 40
 
 PROMPT, COMPLETION = ("llm_prompt", "openai", "gpt-4", TOKEN), ("llm_completion", "openai", "gpt-4", TOKEN)
 SPEECH, VOICE, CALL = (
@@ -55,6 +58,7 @@ class Stream:
         self._dice = random.Random(f"{world.seed} {name}")
         self._hot = [c for c in world.customers if c.customer_id in {"customer-000", "customer-001"}]
         self._busy = world.busy
+        self._past = past(world)
         self._numbers = itertools.count()
         self._recent: deque[Emission] = deque(maxlen=RECENT_MAX)
         self._old: list[Emission] = []
@@ -72,6 +76,8 @@ class Stream:
             return self._again()
         if chance < DUPLICATES:
             return next(self._common)
+        if chance > 1 - LONG_AGO:
+            return self._long_ago()
         made = self._new(number, now)
         if made.spoiled is None:
             self._recent.append(made)
@@ -90,6 +96,12 @@ class Stream:
             return self._dice.choice(self._recent)
         return self._dice.choice(self._old)
 
+    def _long_ago(self) -> Emission:
+        fields = self._dice.choice(self._past)
+        if self._dice.random() < LONG_AGO_CONFLICT:
+            return Emission(fields | {"items": [item_of(PROMPT, "1"), *fields["items"]]})
+        return Emission(fields)
+
     def _new(self, number: int, now: datetime) -> Emission:
         dice = self._dice
         customer = dice.choice(self._hot if dice.random() < HOT else self._busy)
@@ -98,6 +110,23 @@ class Stream:
             occurred_at = self._world.month_began_at - timedelta(seconds=dice.randrange(40_000, 86_400))
         fields = _event(customer, f"{self._name}-{number}", occurred_at, _items(dice, customer, self._world))
         return _with_a_flaw(fields, dice, now) if dice.random() < 0.015 else Emission(fields)
+
+
+def past(world: World) -> list[Fields]:
+    """What was used long before the run, month by month."""
+    dice = random.Random(f"{world.seed} past")
+    veterans = [one for one in world.customers if one.is_veteran]
+    return [
+        _event(
+            one,
+            f"past-{one.tenant_id}-{one.customer_id}-{month:%Y%m}-{number}",
+            month + timedelta(minutes=dice.randrange(26 * 24 * 60)),
+            [item_of(PROMPT, str(dice.randrange(1, 90_000))), item_of(SPEECH, str(dice.randrange(1, 999)))],
+        )
+        for month in world.past_months
+        for one in veterans
+        for number in range(PAST_EVENTS)
+    ]
 
 
 def common(world: World, name: str) -> Iterator[Emission]:

@@ -25,7 +25,7 @@ def totals(
     world: World, expected: Expected, facts: Facts, purses: Mapping[Wallet, Purse], holds: Holds, counted: Counted
 ) -> list[Total]:
     """Events by status, costs, tokens, tiers, payments, captures, holds, quotas, and what wallets hold."""
-    wanted = dict(_expected(world, expected, purses)) | dict(_expected_of_desk(holds, counted))
+    wanted = dict(_expected(world, expected, purses)) | dict(_expected_of_desk(expected, holds, counted))
     found = dict(_found(facts, expected)) | dict(_found_of_desk(facts))
     return [Total(name, wanted.get(name, ZERO), found.get(name, ZERO)) for name in sorted(wanted.keys() | found.keys())]
 
@@ -49,11 +49,12 @@ def _expected(world: World, expected: Expected, purses: Mapping[Wallet, Purse]) 
     yield from _summed((f"grants remaining {w[0]} {w[2]}", remaining) for w, remaining in remains)
 
 
-def _expected_of_desk(holds: Holds, counted: Counted) -> Iterable[tuple[str, Decimal]]:
+def _expected_of_desk(expected: Expected, holds: Holds, counted: Counted) -> Iterable[tuple[str, Decimal]]:
     yield from _summed((f"captured of holds {tenant}", taken) for tenant, taken in holds.captured.items())
     yield from _summed((f"reserved {w[0]} {w[2]}", amount) for w, amount in holds.reserved.items())
     yield from _summed((f"used of {c.quota.tenant_id}: {c.quota.name}", used) for c, used in counted.used.items())
     yield "quotas' thresholds told", Decimal(counted.warnings)
+    yield "events archived", Decimal(len(expected.old))
 
 
 def _found_of_desk(facts: Facts) -> Iterable[tuple[str, Decimal]]:
@@ -64,6 +65,7 @@ def _found_of_desk(facts: Facts) -> Iterable[tuple[str, Decimal]]:
         (f"used of {row.tenant_id}: {names[row.tenant_id, row.quota_id]}", row.used) for row in facts.counts
     )
     yield "quotas' thresholds told", Decimal(len(facts.warnings))
+    yield "events archived", Decimal(sum(row.is_archived for row in facts.events))
 
 
 def _found(facts: Facts, expected: Expected) -> Iterable[tuple[str, Decimal]]:

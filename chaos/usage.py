@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from billing.errors import DatabaseUnavailable
+from chaos.archiver import Archiver, archived, live_the_past
 from chaos.asked import read_wishes
 from chaos.brokers import BrokerKind
 from chaos.compared import Verdict, compare
@@ -122,6 +123,7 @@ class _Run:
     world: World
     faults: Faults
     progress: Progress
+    archiver: Archiver
     given: list[GrantOf] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     calmed: dict[str, float] = field(default_factory=dict)
@@ -149,18 +151,24 @@ def _on(made: Stage, options: Options, progress: Progress) -> Report:
     progress.tell("furnishing", 0, 0)
     there = world(options.seed, datetime.now(UTC), options.customers, options.tokens_mean)
     furnish(there)
+    live_the_past(made, there)
     dice = random.Random(f"faults {options.seed}")
     faults = Faults(made, dice, made.home / "producers.clock", 3.0 if options.is_short else 31.0)
-    one = _Run(options, made, there, faults, progress)
+    archiver = Archiver(made, random.Random(f"archive {options.seed}"))
+    one = _Run(options, made, there, faults, progress, archiver)
     for name in (*USAGE_WORKERS, COLLECTOR):
         made.start_worker(name)
     made.start_beat()
     made.start_api()
     made.await_workers()
     began = time.monotonic()
-    _load(one)
-    loaded = time.monotonic()
-    _quiet(one)
+    archiver.start()
+    try:
+        _load(one)
+        loaded = time.monotonic()
+        _quiet(one)
+    finally:
+        archiver.stop()
     quiet = time.monotonic()
     return _compared(one, loaded - began, quiet - loaded)
 
@@ -265,6 +273,8 @@ def _quiet(one: _Run) -> None:
         one.calmed["payments are final"] = round(time.monotonic() - began, 1)
         await_condition(lambda: _all_sent(made), most, "the last webhooks to be sent")
         await_condition(_no_payment_is_open, most, "payments to be final after the last webhooks")
+        await_condition(lambda: one.archiver.is_done, most, "old usage to be archived")
+        one.calmed["old usage is archived"] = round(time.monotonic() - began, 1)
         await_condition(_desk_is_quiet, most, "holds to be closed whose time is over, and quotas to be told of")
         one.calmed["holds and quotas are told"] = round(time.monotonic() - began, 1)
         beat = next(process for process in made.others if process.name == "beat")
@@ -321,7 +331,8 @@ def _await_empty(one: _Run, seconds: float) -> None:
 def _compared(one: _Run, load_seconds: float, quiet_seconds: float) -> Report:
     began = time.monotonic()
     one.progress.tell("comparing", _charged(0), len(one.faults.happened))
-    facts = look(one.stage.database_url, one.stage.control)
+    files = list(archived(one.archiver.folder))
+    facts = look(one.stage.database_url, one.stage.control, files)
     emitted = read_logs(one.stage.journaled_logs, one.stage.memory_logs)
     verdict = compare(one.world, one.given, emitted, facts, read_wishes(one.stage.journaled_logs))
     committed = {(row.tenant_id, row.key): row.committed_at for row in facts.events if row.committed_at is not None}

@@ -17,11 +17,15 @@ DECLINED_EACH = 12
 TIERED, PREPAID = "chaos-tiers", "chaos-prepaid"
 #: What comes late belongs to the month before, which must still be open.
 GRACE_HOURS = 35 * 24
+#: Whole months: what is older may be archived. The past of a run is two months before that.
+MONTHS_MIN = 6
+PAST_MONTHS = (MONTHS_MIN + 2, MONTHS_MIN + 1)
+VETERANS = 2
 TIER_TOKENS = 8_000_000
 TIER_FEE_MINOR = 10_000
 TOKEN = "token"  # noqa: S105 - a unit
 QUANTITY_MAX = Decimal(100_000_000)
-VAULT = Decimal(300)
+VAULT, OLD_GRANT = Decimal(300), Decimal(100)
 USERS = 7
 AGE_MAX = timedelta(days=35)
 AHEAD_MAX = timedelta(hours=1)
@@ -65,6 +69,8 @@ class CustomerOf:
     card: str | None = None
     is_vault: bool = False
     """Whose value is moved by holds and what captures them, and by nothing else."""
+    is_veteran: bool = False
+    """Who has used nothing for months, and something before that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +123,12 @@ class World:
     @property
     def busy(self) -> tuple[CustomerOf, ...]:
         """Whoever usage comes from by itself."""
-        return tuple(one for one in self.customers if not one.is_vault)
+        return tuple(one for one in self.customers if not one.is_vault and not one.is_veteran)
+
+    @property
+    def past_months(self) -> tuple[datetime, ...]:
+        """The beginnings of the months of the past, UTC."""
+        return tuple(months_before(self.month_began_at, months) for months in PAST_MONTHS)
 
     @property
     def month_began_at(self) -> datetime:
@@ -163,6 +174,11 @@ def world(seed: int, began_at: datetime, customers: int, tokens_mean: int) -> Wo
         vault = CustomerOf(tenant, "vault", PREPAID, "UTC", ("BRL",), is_vault=True)
         people.append(vault)
         grants.append(GrantOf("vault", tenant, vault.customer_id, "BRL", VAULT, "purchase", 50))
+        for number in range(VETERANS):
+            veteran = CustomerOf(tenant, f"veteran-{number}", PREPAID, "UTC", ("BRL",), is_veteran=True)
+            people.append(veteran)
+            # One pays for a part of the past; what is left of it is debt, until somebody gives something.
+            grants.append(GrantOf(veteran.customer_id, tenant, veteran.customer_id, "BRL", OLD_GRANT, "promo", 20))
     quotas = _quotas(tokens_mean, customers)
     return World(seed, began_at, tokens_mean, PLANS, PRICES, tuple(people), tuple(grants), quotas)
 
@@ -215,6 +231,12 @@ def _grants(one: CustomerOf, dice: random.Random, began_at: datetime) -> list[Gr
         currency = dice.choice(one.currencies)
         given.append(GrantOf(key, one.tenant_id, one.customer_id, currency, amount, source, priority, since, until))
     return given
+
+
+def months_before(first: datetime, months: int) -> datetime:
+    """The first of the month so many months before that of a first."""
+    number = first.year * 12 + first.month - 1 - months
+    return first.replace(year=number // 12, month=number % 12 + 1)
 
 
 def as_utc(text: str) -> datetime:
