@@ -114,6 +114,9 @@ class Oracle:
                 side[hash_of(other.wire)] = "key_conflict"
         if self._is_old(chosen):
             found.old.add(key)
+        self._count(found, key, chosen)
+
+    def _count(self, found: Expected, key: Key, chosen: Variant) -> None:
         fate = self.fate(chosen.content, chosen.first_at)
         found.fates[key] = fate
         found.contents[key] = chosen.content

@@ -25,12 +25,11 @@ from chaos.stage import COLLECTOR, USAGE_WORKERS, Stage, furnish, give, stage
 from chaos.world import TIER_TOKENS, GrantOf, World, world
 from config import clock
 from db import happened, outcome
-from db import quotas as quota_rows
 from db.session import in_transaction
 from sandbox.processes import ConditionNotMet, await_condition
 from sandbox.stripe_double.wishes import Delivery
 from services.audit import audit
-from services.counting import LOOKS_BACK
+from services.counting import look_again
 
 LOOKS_MIN = 10
 #: So many on their way are no backlog.
@@ -307,11 +306,11 @@ def _no_payment_is_open() -> bool:
 
 
 def _desk_is_quiet() -> bool:
-    """Beat sees to both; at tenants' quotas it looks once a minute."""
+    """Beat sees to holds; at tenants' quotas it looks once a minute, which nobody waits for here."""
     try:
-        since = (clock.now() - LOOKS_BACK).date()
-        unsaid = in_transaction(lambda connection: quota_rows.unsaid(connection, since))
-        return not unsaid and not in_transaction(lambda connection: outcome.holds_over(connection, clock.now()))
+        return not look_again(clock.now()) and not in_transaction(
+            lambda connection: outcome.holds_over(connection, clock.now())
+        )
     except DatabaseUnavailable:
         return False
 
