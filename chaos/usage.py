@@ -92,6 +92,7 @@ class Report:
     compare_seconds: float
     wiped: int = 0
     resent: int = 0
+    archiver_deaths: int = 0
     captured_twice: int = 0
     calmed: dict[str, float] = field(default_factory=dict)
     """What of the quiet came after how many seconds."""
@@ -101,7 +102,14 @@ class Report:
 
     @property
     def recorded(self) -> int:
-        return int(next((t.actual for t in self.verdict.totals if t.name == "events charged, parked or lost"), 0))
+        return self._found("events charged, parked or lost")
+
+    @property
+    def archived(self) -> int:
+        return self._found("events archived")
+
+    def _found(self, name: str) -> int:
+        return int(next((total.actual for total in self.verdict.totals if total.name == name), 0))
 
     @property
     def holds(self) -> bool:
@@ -347,6 +355,7 @@ def _compared(one: _Run, load_seconds: float, quiet_seconds: float) -> Report:
         time.monotonic() - began,
         one.faults.wiped,
         _resent(one.stage),
+        one.archiver.deaths,
         sum(1 for taken in facts.captured.values() if taken.successes > 1),
         one.calmed,
         one.is_finished,

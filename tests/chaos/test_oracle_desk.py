@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -73,7 +74,7 @@ def said() -> Emitted:
     return emitted
 
 
-def an_entry(customer: str, seq: int, amount: Decimal, after: Decimal, kind: str, **more: str) -> EntryFact:
+def an_entry(customer: str, seq: int, amount: Decimal, after: Decimal, kind: str, **more: Any) -> EntryFact:
     entry = EntryFact("alpha", customer, "BRL", seq, amount, after, kind, None, None, f"g-{customer}", None)
     return entry._replace(**more)
 
@@ -165,27 +166,33 @@ def test_what_had_to_come_holds() -> None:
     }
 
 
-def changed(what: str, place: int, **values: object) -> Facts:
+def rows_of(what: str) -> list[Any]:
+    return list(getattr(facts(), what))
+
+
+def with_rows(what: str, rows: list[Any]) -> Facts:
+    more: dict[str, Any] = {what: rows}
+    return replace(facts(), **more)
+
+
+def changed(what: str, place: int, **values: Any) -> Facts:
     """The facts, with one row of one kind changed."""
-    right = facts()
-    rows = list(getattr(right, what))
+    rows = rows_of(what)
     rows[place] = rows[place]._replace(**values)
-    return replace(right, **{what: rows})
+    return with_rows(what, rows)
 
 
 def without(what: str, place: int) -> Facts:
     """The facts, less one row."""
-    right = facts()
-    rows = list(getattr(right, what))
+    rows = rows_of(what)
     del rows[place]
-    return replace(right, **{what: rows})
+    return with_rows(what, rows)
 
 
-def doubled(what: str, place: int, **values: object) -> Facts:
+def doubled(what: str, place: int, **values: Any) -> Facts:
     """The facts, and one row more."""
-    right = facts()
-    rows = list(getattr(right, what))
-    return replace(right, **{what: [*rows, rows[place]._replace(**values)]})
+    rows = rows_of(what)
+    return with_rows(what, [*rows, rows[place]._replace(**values)])
 
 
 def unarchived() -> Facts:
