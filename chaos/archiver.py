@@ -24,7 +24,7 @@ from sandbox.stack import ROOT
 from services import closing, months, statements
 from services.usage import record_usage
 
-#: Where it dies, each once, in an order that the seed decides. The last time, nothing kills it.
+#: Where it dies, each once. The last time, nothing kills it.
 POINTS = (
     "archive.begun",
     "archive.page_written",
@@ -62,6 +62,7 @@ class Archiver:
 
     made: Stage
     dice: random.Random
+    deaths_wanted: int = len(POINTS)
     deaths: int = 0
     is_done: bool = False
     problem: str = ""
@@ -86,7 +87,7 @@ class Archiver:
     def _run(self) -> None:
         armed = self.made.home / "archive.faults"
         armed.mkdir()
-        for number, point in enumerate(self.dice.sample(POINTS, len(POINTS))):
+        for number, point in enumerate(self.dice.sample(POINTS, self.deaths_wanted)):
             (armed / f"{point}.{number}").touch()
         while not self._is_given_up.wait(AGAIN_SECONDS):
             process = self._begin(armed)

@@ -78,7 +78,7 @@ def _added(world: World, expected: Expected) -> tuple[dict[Count, Added], dict[K
     for quota in world.quotas:
         of_tenant[quota.tenant_id].append(quota)
     for key, fate in expected.fates.items():
-        if fate.status != "charged" or key in expected.old:
+        if fate.status != "charged":
             continue
         content = expected.contents[key]
         for quota in of_tenant.get(key[0], ()):
@@ -201,7 +201,13 @@ class _Marks:
         self.found.undecided = len(self.may - self.must.keys())
 
     def _over(self, count: Count, parts: Added) -> Iterator[Difference]:
-        """Go through the transactions in their order; all of one have the same moment."""
+        """Go through the transactions in their order; all of one have the same moment.
+
+        Of what is archived since nobody can tell the order.
+        """
+        if any(self.rows[key].is_archived for key, _ in parts):
+            self.may.update(key for key, _ in parts)
+            return
         together: defaultdict[float, Added] = defaultdict(list)
         for key, amount in parts:
             together[self.rows[key].committed_at or 0.0].append((key, amount))

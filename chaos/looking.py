@@ -46,7 +46,10 @@ def _read(connection: Connection, control: DoubleControl, archived: Sequence[Arc
         for name, entry in control.ledger().items()
     }
     return Facts(
-        all_of(EventFact, outcome.EVENTS),
+        [
+            row._replace(context=tuple(row.context), quota_ids=tuple(row.quota_ids))
+            for row in all_of(EventFact, outcome.EVENTS)
+        ],
         all_of(EntryFact, outcome.ENTRIES),
         all_of(WalletFact, outcome.WALLETS),
         all_of(GrantFact, outcome.GRANTS),

@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from billing.errors import DatabaseUnavailable
-from chaos.archiver import Archiver, archived, live_the_past
+from chaos.archiver import POINTS, Archiver, archived, live_the_past
 from chaos.asked import read_wishes
 from chaos.brokers import BrokerKind
 from chaos.compared import Verdict, compare
@@ -39,6 +39,8 @@ SMALL_ENVELOPE = 5
 #: A producer waits while so many of its events are on their way: a run is not to end with hours of work.
 WAITING_MAX = 8_000
 GRANT_EACH_SECONDS = 0.5
+#: How often the archiver dies.
+DEATHS_SHORT = 2
 #: Who keeps value back, and then uses it: the same customers' at the same time.
 HOLDERS = ("desk", "till")
 #: How many tiers are to begin, more or less: each is a payment.
@@ -161,7 +163,8 @@ def _on(made: Stage, options: Options, progress: Progress) -> Report:
     live_the_past(made, there)
     dice = random.Random(f"faults {options.seed}")
     faults = Faults(made, dice, made.home / "producers.clock", 3.0 if options.is_short else 31.0)
-    archiver = Archiver(made, random.Random(f"archive {options.seed}"))
+    deaths = DEATHS_SHORT if options.is_short else len(POINTS)
+    archiver = Archiver(made, random.Random(f"archive {options.seed}"), deaths)
     one = _Run(options, made, there, faults, progress, archiver)
     for name in (*USAGE_WORKERS, COLLECTOR):
         made.start_worker(name)

@@ -91,7 +91,7 @@ def facts() -> Facts:
     )
     s = an_event("safe", "s", 300, COST)._replace(context=Context(hold_id="h2"), quota_ids=(1,), committed_at=4.0)
     old = an_event("vet", "old", 300, COST)._replace(
-        occurred_at=LONG_AGO, period_start=APRIL, items=[], is_archived=True
+        occurred_at=LONG_AGO, period_start=APRIL, items=[], quota_ids=(1,), is_archived=True
     )
     one = Decimal(1)
     entries = [an_entry(who, 1, one, one, "grant", idempotency_key=f"for {who}") for who in ("eve", "safe", "vet")]
@@ -134,6 +134,7 @@ def facts() -> Facts:
         counts=[
             CountFact("alpha", 1, "eve", date(2026, 11, 1), Decimal(900)),
             CountFact("alpha", 1, "safe", date(2026, 11, 1), Decimal(300)),
+            CountFact("alpha", 1, "vet", date(2026, 4, 1), Decimal(300)),
             CountFact("alpha", 2, "", date(2026, 11, 1), 2 * COST),
         ],
         warnings=[
@@ -233,8 +234,8 @@ def corrupted() -> list[tuple[str, str, Facts]]:
         ("quota", "event alpha/c, over quota", changed("events", 2, over_quota=False)),
         ("quota", "event alpha/s, over a quota", changed("events", 3, over_quota=True)),
         ("quota", "quota alpha/tokens eve", changed("counts", 0, used=Decimal(901))),
-        ("quota", "quota alpha/chat", without("counts", 2)),
-        ("quota", "'vet'", doubled("counts", 0, subject="vet")),
+        ("quota", "quota alpha/chat", without("counts", 3)),
+        ("quota", "'bob'", doubled("counts", 0, subject="bob")),
         ("quota", "warning alpha tokens eve", without("warnings", 1)),
         ("quota", "warning alpha tokens safe", doubled("warnings", 0, subject="safe")),
         ("quota", "alert alpha tokens eve", changed("alerts", 0, times=2)),
