@@ -50,12 +50,14 @@ def reckon(world: World, expected: Expected, facts: Facts, asked: Asked) -> Hold
     for key in captures.keys() - naming:
         found.differences.append(Difference("hold", f"capture by {_named(key)}", "none", captures[key]))
     rows = {(row.tenant_id, row.customer_id, row.hold_id): row for row in facts.holds}
-    seqs = {(one.tenant_id, one.event_key): one.seq for one in facts.entries if one.event_key is not None}
+    seqs = {(one.tenant_id, one.event_key, one.currency): one.seq for one in facts.entries if one.event_key is not None}
     of_hold: defaultdict[tuple[str, str, str], list[CaptureFact]] = defaultdict(list)
-    for key in sorted(naming & captures.keys(), key=lambda key: (seqs.get(key, 0), key)):
+    for key in sorted(naming & captures.keys()):
         of_hold[key[0], expected.contents[key].customer_id, _hold_of(expected, key) or ""].append(captures[key])
     for name, row in rows.items():
-        found.differences += _Walk(expected, row, asked, found).through(of_hold.pop(name, []))
+        mine = of_hold.pop(name, [])
+        mine.sort(key=lambda one, row=row: seqs.get((one.tenant_id, one.event_key, row.currency), 0))  # type: ignore[misc]
+        found.differences += _Walk(expected, row, asked, found).through(mine)
     for strangers in of_hold.values():
         for one in strangers:
             found.marks[one.mark or ""] += 1
@@ -123,7 +125,8 @@ class _Walk:
             self.left = EXACT.subtract(self.left, one.taken)
             self.found.captured[row.tenant_id] = EXACT.add(self.found.captured[row.tenant_id], one.taken)
             # An end that has not come yet by this capture's own clock was written down by somebody.
-            self.is_closed |= one.mark == RELEASED or (one.mark == EXPIRED and one.at < row.expires_at)
+            is_closed = one.mark == RELEASED or (one.mark == EXPIRED and one.at < row.expires_at)
+            self.is_closed |= is_closed and self._has_place(one)
         captured = EXACT.subtract(row.amount, self.left)
         if captured != row.captured or not ZERO <= captured <= row.amount:
             yield Difference("hold", f"{name}, captured of {row.amount}", captured, row.captured)
@@ -133,14 +136,18 @@ class _Walk:
             wallet = (row.tenant_id, row.customer_id, row.currency)
             self.found.reserved[wallet] = EXACT.add(self.found.reserved[wallet], self.left)
 
+    def _has_place(self, one: CaptureFact) -> bool:
+        """Whether the wallet's ledger tells what came before it: what costs nothing there stands in no place."""
+        fate = self.expected.fates[one.tenant_id, one.event_key]
+        return bool(fate.cost) and fate.currency == self.row.currency
+
     def _allowed(self, one: CaptureFact) -> list[Took]:
         """What this capture may have taken, and its mark; more than one where nothing could decide it."""
-        row, key = self.row, (one.tenant_id, one.event_key)
-        fate = self.expected.fates[key]
+        row, fate = self.row, self.expected.fates[one.tenant_id, one.event_key]
         is_late = one.at >= row.expires_at
         if not self.left:
             return [(ZERO, BEYOND)]
-        allowed: list[Took] = []
+        allowed: list[Took] = [(ZERO, BEYOND)] if row.state == "used_up" and not self._has_place(one) else []
         if row.state == RELEASED:
             allowed.append((ZERO, RELEASED))
         if (is_late and not (self.is_closed and row.state == RELEASED)) or row.state == EXPIRED:
@@ -152,8 +159,6 @@ class _Walk:
         else:
             taken = min(fate.cost, self.left)
             allowed.append((taken, None if taken == fate.cost else BEYOND))
-        if row.state == "used_up" and not (fate.cost and fate.currency == row.currency):
-            allowed.append((ZERO, BEYOND))  # it stands in no ledger that would say what came before it
         return allowed
 
     def _states(self) -> list[str]:
