@@ -70,7 +70,7 @@ class Options:
     @property
     def quiet_seconds_max(self) -> float:
         """How long may pass until any one thing has come to its end."""
-        return 60.0 if self.is_short else 300.0
+        return 120.0 if self.is_short else 300.0
 
     @property
     def tokens_mean(self) -> int:
