@@ -21,7 +21,7 @@ from billing.errors import DatabaseUnavailable, Rejected
 from centavo import Producer, UsageEvent
 from chaos.producing import Orders, emit, finish, ordered, producer_of
 from chaos.stream import context_of
-from chaos.wishes import Plan, Use, plan
+from chaos.wishes import ANOTHERS, NOBODYS, Plan, Use, plan
 from chaos.world import World, world
 from config import clock
 from services.credit_holds import HoldWish, release, reserve
@@ -39,6 +39,8 @@ class Holder:
     world: World
     producer: Producer
     log: int
+    _granted: dict[str, str] = field(default_factory=dict)
+    """the last hold of each customer, by their name alone: of whichever tenant"""
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
     _due: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
 
@@ -76,6 +78,7 @@ class Holder:
             self._say("N", whose | {"code": refusal.code})
             return
         self._say("G", whose | {"hold_id": hold_id})
+        self._granted[one.customer_id] = hold_id
         for number, use in enumerate(asked.uses):
             self._after(use.after_seconds, partial(self._use, f"{key}-{number}", asked, use, hold_id))
         if asked.release_after_seconds is not None:
@@ -88,11 +91,17 @@ class Holder:
             key=key,
             occurred_at=datetime.now(UTC),
             items=use.items,
-            hold_id=use.hold_id or hold_id,
+            hold_id=self._named(use, asked, hold_id),
             **context_of(key),
         )
         for _ in range(use.times):
             emit(self.producer, event, event.to_wire(), self.log)
+
+    def _named(self, use: Use, asked: Plan, mine: str) -> str:
+        if use.hold_id != ANOTHERS:
+            return use.hold_id or mine
+        others = (hold_id for name, hold_id in self._granted.items() if name != asked.customer.customer_id)
+        return next(others, NOBODYS)
 
     def _release(self, tenant_id: str, hold_id: str) -> None:
         whose = {"tenant_id": tenant_id, "hold_id": hold_id}

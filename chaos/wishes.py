@@ -14,7 +14,7 @@ LONG_SECONDS, SHORT_SECONDS = 7200, 2
 LATE_SECONDS = 3.0
 VAULTS = 0.35
 TOKENS_MAX = 400_000
-NOBODYS = "a hold that never was"
+NOBODYS, ANOTHERS = "a hold that never was", "the hold of another customer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ class Use:
     after_seconds: float
     items: tuple[Fields, ...]
     hold_id: str | None = None
+    """none: the hold that was granted"""
     times: int = 1
     """how often the very same event is emitted"""
 
@@ -84,7 +85,7 @@ def _without_care(dice: random.Random, one: CustomerOf) -> Plan:
         case 4:
             uses = (Use(soon, (item_of(CALL, "0.5"),) if has_dollars else some), Use(soon, some))
         case 5:
-            uses = (Use(soon, some, NOBODYS), Use(soon, some))
+            uses = (Use(soon, some, NOBODYS), Use(soon, some, ANOTHERS), Use(soon, some))
         case _:
             uses, release_after = (Use(soon, (_speech(dice),)),), dice.uniform(0, 2)
     return Plan(one, amount, seconds, uses, release_after)

@@ -24,7 +24,9 @@ from chaos.facts import (
     WalletFact,
     WarningFact,
 )
-from chaos.world import PLANS, PREPAID, PRICES, CustomerOf, GrantOf, QuotaOf, World
+from chaos.stream import past
+from chaos.wishes import ANOTHERS, LONG_SECONDS, NOBODYS, SHORT_SECONDS, plan
+from chaos.world import PLANS, PREPAID, PRICES, CustomerOf, GrantOf, QuotaOf, World, world
 from tests.chaos.test_oracle import COST, MONTH, NOW, ZONE, an_event, wire
 
 LONG_AGO = datetime(2026, 4, 10, tzinfo=UTC)
@@ -264,6 +266,16 @@ def test_what_comes_at_the_end_of_a_hold_takes_nothing() -> None:
     over = late.holds[0]._replace(state="expired", captured=COST, closed_at=ENDS)
 
     assert judged(replace(late, holds=[over, *late.holds[1:]])).differences == []
+
+
+def test_a_seed_decides_what_is_asked_for_and_used() -> None:
+    one, same, other = (world(seed, NOW, 3, 1000) for seed in (7, 7, 8))
+
+    assert (one, past(one)) == (same, past(same))
+    plans = [[plan(there, "desk", number) for number in range(300)] for there in (one, same, other)]
+    assert plans[0] == plans[1] != plans[2]
+    assert {use.hold_id for asked in plans[0] for use in asked.uses} == {None, NOBODYS, ANOTHERS}
+    assert {asked.seconds for asked in plans[0]} == {LONG_SECONDS, SHORT_SECONDS}
 
 
 def test_a_hold_is_released_by_who_asked_for_it() -> None:
