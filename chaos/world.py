@@ -25,7 +25,7 @@ TIER_TOKENS = 8_000_000
 TIER_FEE_MINOR = 10_000
 TOKEN = "token"  # noqa: S105 - a unit
 QUANTITY_MAX = Decimal(100_000_000)
-VAULT, OLD_GRANT = Decimal(300), Decimal(100)
+VAULT, OLD_GRANT = Decimal(120), Decimal(100)
 USERS = 7
 AGE_MAX = timedelta(days=35)
 AHEAD_MAX = timedelta(hours=1)
