@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench import asked, ceiling, drain, grown, measure, months, shards, single
+from bench import asked, ceiling, desk, drain, grown, measure, months, shards, single
 from bench.brokers import Broker, a_rabbitmq
 from bench.emit import measure_emit
 from bench.latency import measure_latency
@@ -32,7 +32,7 @@ MANY_CUSTOMERS = 1_000_000
 NAIVE_SHARE = 25
 #: A million customers with their wallets and periods take 0.9 GB; a server that can't hold them measures its disk.
 SERVER_SETTINGS = {"shared_buffers": "2GB"}
-PARTS = ("drain", "many", "shards", "single", "emit", "latency", "memory", "months", "grown", "asked")
+PARTS = ("drain", "many", "shards", "desk", "single", "emit", "latency", "memory", "months", "grown", "asked")
 SUBSCRIPTIONS = 100_000
 SHARDED = "centavo, two shards"
 
@@ -137,6 +137,7 @@ def main(
             "drain": lambda: _drain(bench),
             "many": lambda: {"drain_many": _drain_many(bench)},
             "shards": lambda: {"shards": _shards(bench)},
+            "desk": lambda: {"desk": _desk(bench)},
             "single": lambda: {"single": _single(bench)},
             "emit": lambda: {"emit": _emit(bench)},
             "latency": lambda: {"latency": _latency(bench)},
@@ -216,6 +217,26 @@ def _single(bench: Bench) -> dict[str, Any]:
         ),
     }
     return _show_drain("an event an envelope", measure.alternate(subjects, bench.rounds), CUSTOMERS)
+
+
+def _desk(bench: Bench) -> dict[str, Any]:
+    made = {"plain": None, "quota": desk.with_quota, "quotas": desk.with_quotas, "holds": desk.with_holds}
+    targets = {}
+    for name, prepare in made.items():
+        targets[name] = bench.target(f"desk_{name}", CUSTOMERS)
+        if prepare is not None:
+            prepare(targets[name])
+    subjects: dict[str, Any] = {
+        name: lambda _, target=target, make=desk.capturing_event if name == "holds" else desk.plain_event: desk.drained(
+            target, bench.events, bench.first(bench.events), make
+        )
+        for name, target in targets.items()
+    }
+    console.print("[bold]·[/] with quotas, budgets and holds in use")
+    figures = measure.alternate(subjects, bench.rounds)
+    console.print(measure.figures_table(f"draining, {CUSTOMERS:,} customers", "events/s", figures, baseline="plain"))
+    ratios = {f"{name} / plain": round(figures[name].times(figures["plain"]), 3) for name in made if name != "plain"}
+    return ratios | {"rounds": {name: list(figure.rounds) for name, figure in figures.items()}}
 
 
 def _shards(bench: Bench) -> dict[str, Any]:

@@ -8,7 +8,7 @@ characters (debited), odd ones are prepaid and pay for both of their items.
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -35,6 +35,8 @@ STOP_SECONDS = 20
 #: Envelopes that are full: a producer under load fills them.
 LINGER_SECONDS = 5.0
 CHARACTERS = 180
+EventMaker = Callable[[workload.Usage, datetime], UsageEvent]
+"""from usage, and when the round began, to the event that is emitted"""
 
 _CUSTOMERS = """
 INSERT INTO customers (tenant_id, customer_id, plan_id, plan_version, time_zone, billed_from, created_at)
@@ -112,22 +114,23 @@ def create(target: Target) -> None:
     session.close()
 
 
-def fill(target: Target, events: int, *, hot: bool, first: int) -> int:
+def fill(target: Target, events: int, *, hot: bool, first: int, make: EventMaker | None = None) -> int:
     """Emit events through the SDK; how many envelopes wait then."""
+    made = make or event_of
     began = clock.now()
     with Producer(target.broker_url, linger_seconds=LINGER_SECONDS, block_seconds=60) as producer:
         for usage in workload.usages(first, events, target.customers, hot=hot):
-            producer.emit(event_of(usage, began))
+            producer.emit(made(usage, began))
         if unsent := producer.flush(120):
             raise RuntimeError(f"the broker did not take {unsent} events")
         return producer.counters.envelopes
 
 
-def drain(target: Target, events: int, *, hot: bool = False, first: int = 0) -> float:
+def drain(target: Target, events: int, *, hot: bool = False, first: int = 0, make: EventMaker | None = None) -> float:
     """One round: fill the queue, start a worker, time it; events a second."""
     before = charged(target.database_url)
     with closing(RedisQueue(target.broker_url, "usage")) as queue:
-        envelopes = fill(target, events, hot=hot, first=first)
+        envelopes = fill(target, events, hot=hot, first=first, make=make)
         with worker(target.database_url, target.broker_url) as process:
             drained = watch_drain(queue.left, messages=envelopes, events=events, worker=process)
             if (count := charged(target.database_url) - before) != events:

@@ -52,7 +52,7 @@ def usage_under_faults(
     for number in range(first, first + seeds):
         options = usage.Options(number, broker, minutes * 60, events, shards=shards)
         if short:
-            options = replace(options, is_short=True, visibility_seconds=1, events_per_second=1500.0)
+            options = replace(options, is_short=True, visibility_seconds=3, events_per_second=1500.0)
         with view.watched(f"seed {number} on {broker}") as progress:
             reports.append(usage.run(options, progress))
         view.show(reports[-1], view.aside if json else console)

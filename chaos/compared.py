@@ -5,26 +5,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from chaos.emitted import Emitted, Key
+from chaos import counted, held
+from chaos.asked import Asked
+from chaos.counted import Counted
+from chaos.differences import Difference
+from chaos.emitted import Context, Emitted, Key
 from chaos.facts import EntryFact, EventFact, Facts, GrantFact, Wallet
+from chaos.held import Holds
 from chaos.oracle import EXACT, ZERO, Expected, Oracle
 from chaos.replay import AGAIN, Purse, Replay
 from chaos.totals import Total, totals
 from chaos.world import GOOD, GrantOf, World
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A row that is not what it had to be."""
-
-    kind: str
-    """lost, doubled, cents, status, parked, tokens, payment, captured, stranger"""
-    subject: str
-    expected: object
-    actual: object
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.subject}: expected {self.expected}, found {self.actual}"
 
 
 @dataclass(slots=True)
@@ -42,6 +33,8 @@ class Verdict:
     """entries that took from more than one grant, or a grant and debt"""
     cents: Decimal = ZERO
     """by how much the balances of wallets are off, in all"""
+    holds_there: Holds = field(default_factory=Holds)
+    counted: Counted = field(default_factory=Counted)
 
     @property
     def by_kind(self) -> Counter[str]:
@@ -57,13 +50,17 @@ def compare(
     given_later: Sequence[GrantOf],
     emitted: Emitted,
     facts: Facts,
+    *,
+    asked: Asked | None = None,
     deferred: Mapping[Key, str] | None = None,
 ) -> Verdict:
     """Reckon what had to be, and name every row that is not so."""
+    asked = asked or Asked()
     recorded = {(row.tenant_id, row.key): row for row in facts.events}
     expected = Oracle(world).expected(emitted, recorded, deferred)
     given = {(one.tenant_id, one.key): one for one in (*world.grants, *given_later)}
     purses: dict[Wallet, Purse] = {}
+    holds = held.reckon(world, expected, facts, asked)
     verdict = Verdict(
         emitted=emitted.lines,
         duplicates=emitted.duplicates,
@@ -71,18 +68,23 @@ def compare(
         undecided=emitted.undecided,
         undecided_found=expected.undecided_found,
         several=sum(1 for entry in facts.entries if entry.parts is not None),
+        holds_there=holds,
+        counted=counted.reckon(world, expected, facts),
     )
     verdict.differences += _of_events(expected, recorded, emitted)
     verdict.differences += _of_inputs(expected, facts)
     verdict.differences += _of_ledger(expected, facts, given, purses)
-    verdict.differences += _of_wallets(expected, facts, given, purses)
+    verdict.differences += _of_wallets(expected, facts, given, purses, holds.reserved)
     verdict.differences += _of_grants(facts.grants, purses)
     verdict.differences += _of_periods(expected, facts)
     verdict.differences += _of_payments(world, expected, facts)
+    verdict.differences += _of_archives(expected, facts)
+    verdict.differences += holds.differences
+    verdict.differences += verdict.counted.differences
     balances = {row.wallet: row.balance for row in facts.wallets}
     off = (abs(purse.balance - balances.get(wallet, ZERO)) for wallet, purse in purses.items())
     verdict.cents = sum(off, ZERO)
-    verdict.totals = totals(world, expected, facts, purses)
+    verdict.totals = totals(world, expected, facts, purses, holds, verdict.counted)
     return verdict
 
 
@@ -100,6 +102,7 @@ def _of_events(expected: Expected, recorded: Mapping[Key, EventFact], emitted: E
             ("cents", "cost", (fate.cost, fate.currency), (row.cost, row.currency)),
             ("tokens", "tokens", fate.tokens, row.tokens),
             ("tokens", "period", (fate.period_start, False), (row.period_start, row.is_late)),
+            ("status", "context", Context() if row.is_archived else expected.contents[key].context, row.context),
         ):
             if wanted != found:
                 yield Difference(kind, f"{_named(key)}, {what}", wanted, found)
@@ -128,9 +131,12 @@ def _of_ledger(
         entries[entry.wallet].append(entry)
         if entry.kind == "usage" and entry.event_key is not None:
             debited[entry.tenant_id, entry.event_key] += 1
+    archived = _archived(expected, facts)
     for wallet, mine in entries.items():
         purse = purses[wallet] = Purse()
-        for what, wanted, found in Replay(expected, given, purse).through(mine):
+        gone = archived.get(wallet, [])
+        debited.update(gone)
+        for what, wanted, found in Replay(expected, given, purse, gone).through(mine):
             kind = "doubled" if found == AGAIN else "cents"
             yield Difference(kind, f"wallet {'/'.join(wallet)}, {what}", wanted, found)
     for key, fate in expected.fates.items():
@@ -140,11 +146,36 @@ def _of_ledger(
             yield Difference(kind, f"{_named(key)}, entries in the ledger", wanted, debited[key])
 
 
+def _archived(expected: Expected, facts: Facts) -> dict[Wallet, list[Key]]:
+    """The events of each wallet that a checkpoint stands for, the oldest first."""
+    gone: defaultdict[Wallet, list[Key]] = defaultdict(list)
+    for row in sorted(facts.events, key=lambda row: (row.occurred_at, row.key)):
+        fate = expected.fates.get((row.tenant_id, row.key))
+        if row.is_archived and fate and fate.cost and fate.currency:
+            gone[row.tenant_id, row.customer_id, fate.currency].append((row.tenant_id, row.key))
+    return gone
+
+
+def _of_archives(expected: Expected, facts: Facts) -> Iterator[Difference]:
+    """What is archived is in a file as it was; what is in no file is in the tables."""
+    found = {(one.tenant_id, one.key): (one.cost, one.moved) for one in facts.archived}
+    for row in facts.events:
+        key = (row.tenant_id, row.key)
+        if key not in expected.fates:
+            continue
+        if row.is_archived is not (key in expected.old):
+            yield Difference("archive", f"{_named(key)}, archived", key in expected.old, row.is_archived)
+        cost = expected.fates[key].cost
+        if row.is_archived and (said := found.get(key)) != (cost, -cost or None):
+            yield Difference("archive", f"{_named(key)}, in a file", (cost, -cost or None), said)
+
+
 def _of_wallets(
     expected: Expected,
     facts: Facts,
     given: Mapping[tuple[str, str], GrantOf],
     purses: Mapping[Wallet, Purse],
+    reserved: Mapping[Wallet, Decimal],
 ) -> Iterator[Difference]:
     """Balances twice: as the ledger leads to them, and as what was given less all costs, in whatever order."""
     received: defaultdict[Wallet, Decimal] = defaultdict(lambda: ZERO)
@@ -160,7 +191,7 @@ def _of_wallets(
             ("debt", purse.debt, row.debt),
             ("used in all", cost, row.used_total),
             ("received in all", received[row.wallet], row.received_total),
-            ("reserved", ZERO, row.reserved),
+            ("reserved", reserved.get(row.wallet, ZERO), row.reserved),
         ):
             if wanted != found:
                 yield Difference("cents", f"wallet {'/'.join(row.wallet)}, {what}", wanted, found)

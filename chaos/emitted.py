@@ -21,6 +21,16 @@ Item = tuple[str, str, str, str, Decimal]
 """category, provider, model, unit, quantity"""
 
 
+class Context(NamedTuple):
+    """By whom and for what: what decides in which quotas an event counts, and which hold it captures."""
+
+    user_id: str | None = None
+    organization_id: str | None = None
+    service_type: str | None = None
+    feature: str | None = None
+    hold_id: str | None = None
+
+
 class Content(NamedTuple):
     """What an event says was used: two of the same key and content are one."""
 
@@ -28,6 +38,7 @@ class Content(NamedTuple):
     customer_id: str
     occurred_at: datetime
     items: tuple[Item, ...]
+    context: Context = Context()
 
     @property
     def identity(self) -> tuple[Any, ...]:
@@ -72,6 +83,7 @@ class Emitted:
             variant = Variant(content, wire, first_at=at)
             variants.append(variant)
         variant.is_required |= is_required
+        variant.first_at = min(variant.first_at, at)
         variant.last_at = at
         variant.times += 1
 
@@ -109,7 +121,8 @@ def _known(fields: dict[str, Any]) -> tuple[Key, Content] | None:
     if "colour" in fields or any(Decimal(item["quantity"]) < 0 for item in fields["items"]):
         return None
     items = tuple(as_item(item) for item in fields["items"])
-    content = Content(fields["tenant_id"], fields["customer_id"], as_utc(fields["occurred_at"]), items)
+    context = Context(*(fields.get(name) for name in Context._fields))
+    content = Content(fields["tenant_id"], fields["customer_id"], as_utc(fields["occurred_at"]), items, context)
     return (fields["tenant_id"], fields["key"]), content
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -26,6 +26,11 @@ class EventFact(NamedTuple):
     items: list[dict[str, Any]]
     park_reason: str | None
     committed_at: float | None
+    context: tuple[str | None, ...] = (None,) * 5
+    """of `chaos.emitted.Context`"""
+    quota_ids: tuple[int, ...] = ()
+    over_quota: bool = False
+    is_archived: bool = False
 
 
 class EntryFact(NamedTuple):
@@ -101,6 +106,74 @@ class InputFact(NamedTuple):
     times_seen: int
 
 
+class HoldFact(NamedTuple):
+    tenant_id: str
+    hold_id: str
+    customer_id: str
+    currency: str
+    idempotency_key: str
+    amount: Decimal
+    captured: Decimal
+    state: str
+    opened_at: datetime
+    expires_at: datetime
+    closed_at: datetime | None
+
+
+class CaptureFact(NamedTuple):
+    tenant_id: str
+    event_key: str
+    customer_id: str
+    hold_id: str
+    taken: Decimal
+    mark: str | None
+    at: datetime
+    """by the clock of the worker that recorded it"""
+
+
+class QuotaFact(NamedTuple):
+    tenant_id: str
+    quota_id: int
+    name: str
+
+
+class CountFact(NamedTuple):
+    """A counter, all of its stripes."""
+
+    tenant_id: str
+    quota_id: int
+    subject: str
+    window: date
+    used: Decimal
+
+
+class WarningFact(NamedTuple):
+    tenant_id: str
+    quota_id: int
+    subject: str
+    window: date
+    limit: Decimal
+    percent: int
+
+
+class AlertFact(NamedTuple):
+    """What was said of a threshold, and how often."""
+
+    tenant_id: str
+    kind: str
+    subject: str
+    times: int
+
+
+class ArchivedFact(NamedTuple):
+    """An event in an archive's files, and what its entry moved."""
+
+    tenant_id: str
+    key: str
+    cost: Decimal
+    moved: Decimal | None
+
+
 class Captured(NamedTuple):
     """What Stripe took for one payment, in how many successful intents."""
 
@@ -122,3 +195,10 @@ class Facts:
     inputs: Sequence[InputFact]
     captured: dict[str, Captured]
     """by payment"""
+    holds: Sequence[HoldFact] = ()
+    captures: Sequence[CaptureFact] = ()
+    quotas: Sequence[QuotaFact] = ()
+    counts: Sequence[CountFact] = ()
+    warnings: Sequence[WarningFact] = ()
+    alerts: Sequence[AlertFact] = ()
+    archived: Sequence[ArchivedFact] = ()

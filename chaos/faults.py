@@ -21,6 +21,10 @@ SHARE_TOGETHER = 0.3
 #: What never happens at once, by the first word of its name.
 APART = ({"worker", "child"}, {"postgres", "disk"}, {"broker", "worker"}, {"stripe", "webhooks"})
 ANSWERED_SECONDS_MAX = 10.0
+#: As a deployment does it each time: these happen more often than the others.
+COMMON = ("worker warm-stopped",)
+#: What a worker that is told to stop may take: what was begun is finished, a database that is away is not waited for.
+WARM_SECONDS_MAX = 20.0
 
 
 @dataclass(slots=True)
@@ -61,6 +65,7 @@ class Faults:
             "producer killed": self._kill_producer,
             "child stopped": self._stop_child,
             "worker stopped": self._stop_worker,
+            "worker warm-stopped": self._stop_worker_warmly,
             "broker killed": self._kill_broker,
             "broker restarted": self._restart_broker,
             "broker wiped": self._wipe_broker,
@@ -76,7 +81,7 @@ class Faults:
 
         `await_calm` is asked between them, with the kind of the last.
         """
-        kinds = len(self.kinds)
+        kinds = len(self.kinds) + len(COMMON)
         waiting: list[str] = []
         while len(self.happened) < kinds or not is_over():
             waiting = waiting or self._bag()
@@ -97,7 +102,7 @@ class Faults:
             await_calm(together[-1])
 
     def _bag(self) -> list[str]:
-        kinds = list(self.kinds)
+        kinds = [*self.kinds, *COMMON]
         self.dice.shuffle(kinds)
         return kinds
 
@@ -148,6 +153,19 @@ class Faults:
     def _stop_worker(self) -> str:
         worker = self.stage.workers[self.dice.choice(USAGE_WORKERS)]
         return self._stop_for_a_while(worker.name, [worker.pid])
+
+    def _stop_worker_warmly(self) -> str:
+        """SIGTERM, as at each deployment: it ends by itself, in time, and another takes its place."""
+        worker = self.stage.workers[self.dice.choice(USAGE_WORKERS)]
+        worker.send_signal(signal.SIGTERM)
+        try:
+            # One that was told before it could listen ends by the signal.
+            if (code := worker.wait(WARM_SECONDS_MAX)) not in {0, -signal.SIGTERM}:
+                raise RuntimeError(f"{worker.name} ended with {code}: {worker.log_tail(5)}")
+        finally:
+            worker.kill()
+            self.stage.start_worker(worker.name)
+        return worker.name
 
     def _stop_for_a_while(self, name: str, pids: list[int]) -> str:
         seconds = self.dice.choice((0.5, 1.0, 3.0, 7.0))

@@ -55,6 +55,8 @@ class Expected:
     inputs: dict[bytes, str] = field(default_factory=dict)
     """the hashes of bytes that must be parked, and why"""
     may_be_inputs: dict[bytes, str] = field(default_factory=dict)
+    old: set[Key] = field(default_factory=set)
+    """events of the past, from before the run and its quotas"""
     lost: list[Key] = field(default_factory=list)
     unknown_content: list[Key] = field(default_factory=list)
     undecided_found: int = 0
@@ -107,8 +109,7 @@ class Oracle:
             else:
                 found.undecided_absent += 1
             return
-        said = _content(row).identity
-        chosen = next((one for one in variants if one.content.identity == said), None)
+        chosen = self._chosen(variants, row)
         if chosen is None:
             found.unknown_content.append(key)
             return
@@ -117,7 +118,13 @@ class Oracle:
             if other is not chosen:
                 side = found.inputs if other.is_required else found.may_be_inputs
                 side[hash_of(other.wire)] = "key_conflict"
-        fate = _as_wished(self.fate(chosen.content, chosen.first_at), found.deferred.get(key, "charged"))
+        if self._is_old(chosen):
+            found.old.add(key)
+        self._count(found, key, chosen)
+
+    def _count(self, found: Expected, key: Key, chosen: Variant) -> None:
+        wished = found.deferred.get(key, "charged")
+        fate = _as_wished(self.fate(chosen.content, chosen.first_at), wished)
         found.fates[key] = fate
         found.contents[key] = chosen.content
         if fate.status == "charged":
@@ -128,6 +135,17 @@ class Oracle:
             if fate.currency is not None:
                 wallet = (key[0], chosen.content.customer_id, fate.currency)
                 found.costs[wallet] = EXACT.add(found.costs[wallet], fate.cost)
+
+    def _chosen(self, variants: Sequence[Variant], row: EventFact) -> Variant | None:
+        """Which payload the row is of. What is archived had its key first, long ago; its lines are in a file."""
+        if row.is_archived:
+            return next((one for one in variants if self._is_old(one)), None)
+        said = _content(row).identity
+        return next((one for one in variants if one.content.identity == said), None)
+
+    def _is_old(self, variant: Variant) -> bool:
+        """Whether it was there before the run."""
+        return variant.first_at < self._world.month_began_at.timestamp()
 
     def _stranger(self, content: Content) -> str | None:
         if content.tenant_id not in self._tenants:

@@ -45,6 +45,7 @@ class Orders:
     events_per_second: float
     waiting_max: int
     shards: int
+    program: str = "chaos.producing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,22 @@ class Spoiled:
 
 
 def main(path: str) -> None:
+    orders, log = ordered(path)
+    producer = producer_of(orders)
+    began = world(orders.seed, datetime.fromisoformat(orders.began_at), orders.customers, orders.tokens_mean)
+    _emit_until_stopped(orders, producer, Stream(began, orders.name), log)
+    finish(producer, log)
+
+
+def ordered(path: str) -> tuple[Orders, int]:
+    """What this process is told, and its log, open."""
     orders = Orders(**json.loads(Path(path).read_text()))
-    log = os.open(orders.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    producer = Producer(
+    return orders, os.open(orders.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+def producer_of(orders: Orders) -> Producer:
+    """The producer of this process."""
+    return Producer(
         orders.broker_url,
         journal=orders.journal,
         envelope_events_max=orders.envelope_events_max,
@@ -71,8 +85,10 @@ def main(path: str) -> None:
         resend_seconds=orders.resend_seconds,
         shards=orders.shards,
     )
-    began = world(orders.seed, datetime.fromisoformat(orders.began_at), orders.customers, orders.tokens_mean)
-    _emit_until_stopped(orders, producer, Stream(began, orders.name), log)
+
+
+def finish(producer: Producer, log: int) -> None:
+    """Wait until the broker has everything, and workers have said so; note both."""
     while producer.flush(RECEIPTS_SECONDS):
         pass
     os.write(log, b"F\n")
@@ -93,7 +109,7 @@ def _emit_until_stopped(orders: Orders, producer: Producer, stream: Stream, log:
         if waiting < orders.waiting_max:
             now = datetime.now(UTC) + _offset(orders.clock_file)
             for _ in range(batch):
-                _emit(producer, stream.next(now), log)
+                _emit_next(producer, stream.next(now), log)
         due_at += PAUSE_SECONDS
         late = due_at - time.monotonic()
         if late > 0:
@@ -102,13 +118,18 @@ def _emit_until_stopped(orders: Orders, producer: Producer, stream: Stream, log:
             due_at = time.monotonic()
 
 
-def _emit(producer: Producer, emission: Emission, log: int) -> None:
+def _emit_next(producer: Producer, emission: Emission, log: int) -> None:
     event: UsageEvent
     if emission.spoiled is None:
         event = UsageEvent(**emission.fields)
         wire = event.to_wire()
     else:
         event, wire = cast("UsageEvent", Spoiled(emission.spoiled)), emission.spoiled
+    emit(producer, event, wire, log)
+
+
+def emit(producer: Producer, event: UsageEvent, wire: bytes, log: int) -> None:
+    """Note an event, then emit it, however long there is no room for it."""
     os.write(log, b"E %.3f %b\n" % (time.time(), wire))
     while True:
         try:

@@ -73,6 +73,7 @@ class Purse:
 Finding = tuple[str, object, object]
 """what, expected, actual"""
 AGAIN = "again"
+CHECKPOINT = "checkpoint"
 
 
 @dataclass(slots=True)
@@ -82,17 +83,23 @@ class Replay:
     expected: Expected
     given: Mapping[tuple[str, str], GrantOf]
     purse: Purse
+    archived: Sequence[Key] = ()
+    """what its checkpoint stands for"""
     _seen: set[Key] = field(default_factory=set)
+    _place: int = 0
 
     def through(self, entries: Sequence[EntryFact]) -> Iterator[Finding]:
         """Wherever an entry is not what it had to be."""
-        for place, entry in enumerate(entries, 1):
-            for what, wanted, found in self._of(entry, place):
+        for entry in entries:
+            self._place += len(self.archived) if entry.kind == CHECKPOINT else 1
+            for what, wanted, found in self._of(entry):
                 yield f"entry {entry.seq}, {what}", wanted, found
+        if self.archived and not self._seen.issuperset(self.archived):
+            yield "archived usage", f"a checkpoint for {len(self.archived)}", "none"
 
-    def _of(self, entry: EntryFact, place: int) -> Iterator[Finding]:
-        if entry.seq != place:
-            yield "its number", place, entry.seq
+    def _of(self, entry: EntryFact) -> Iterator[Finding]:
+        if entry.seq != self._place:
+            yield "its number", self._place, entry.seq
         given = self.given.get((entry.tenant_id, entry.idempotency_key or ""))
         if entry.kind == "usage" and entry.event_key is not None:
             key = (entry.tenant_id, entry.event_key)
@@ -104,6 +111,8 @@ class Replay:
             self._seen.add(key)
             cost = self.expected.fates[key].cost
             amount, parts = -cost, self.purse.burn(cost, self.expected.contents[key].occurred_at)
+        elif entry.kind == CHECKPOINT and self.archived:
+            amount, parts = self._all_archived()
         elif entry.kind == "grant" and given is not None:
             amount, parts = given.amount, self.purse.give(entry.grant_id or "", given)
         else:
@@ -115,6 +124,17 @@ class Replay:
             yield "the balance after it", self.purse.balance, entry.balance_after
         if _parts(entry) != parts:
             yield "what it took from", parts, _parts(entry)
+
+    def _all_archived(self) -> tuple[Decimal, Parts]:
+        """All of it at once. In whatever order it was used, the sums are these: no grant of a veteran has bounds."""
+        amount, parts = ZERO, dict[str, Decimal]()
+        for key in self.archived:
+            self._seen.add(key)
+            cost = self.expected.fates[key].cost
+            amount = EXACT.subtract(amount, cost)
+            for name, moved in self.purse.burn(cost, self.expected.contents[key].occurred_at).items():
+                parts[name] = EXACT.add(parts.get(name, ZERO), moved)
+        return amount, parts
 
     def _is_owed(self, key: Key, entry: EntryFact) -> bool:
         """Whether this event costs something, and this wallet pays for it."""

@@ -17,10 +17,11 @@ import psutil
 from billing.errors import DatabaseUnavailable
 from billing.plans import Plan
 from billing.prices import LadderSpan, Rung
+from billing.quotas import Measure, Per, QuotaKind, Scope
 from chaos.brokers import Broker, BrokerKind, broker_of
 from chaos.ground import forget
 from chaos.producing import STATUS, Orders
-from chaos.world import GRACE_HOURS, GrantOf, World
+from chaos.world import GRACE_HOURS, GrantOf, QuotaOf, World
 from config import clock
 from config.settings import use
 from db.migrate import migrate
@@ -35,6 +36,7 @@ from services.credits import Grant, grant
 from services.customers import NewCustomer, create_customers
 from services.gateways import gateway
 from services.prices import load_prices
+from services.quotas import Wanted, set_quota
 
 SECRET = "whsec_chaos"  # noqa: S105 - of the double's webhooks, on loopback
 READY_SECONDS_MAX = 60.0
@@ -96,7 +98,7 @@ class Stage:
         file.write_text(json.dumps(asdict(orders)))
         log = self.home / f"{orders.name}.log"
         with self.starting:
-            command = [sys.executable, "-m", "chaos.producing", str(file)]
+            command = [sys.executable, "-m", orders.program, str(file)]
             process = ManagedProcess.start(orders.name, command, log, env=self.environment, cwd=ROOT)
             emitted = Path(orders.log)
             emitted.touch()  # who is killed while still starting has emitted nothing
@@ -174,17 +176,21 @@ def stage(folder: Path, kind: BrokerKind, visibility_seconds: int, shards: int) 
 
 def furnish(world: World) -> None:
     """Write the world into the database, through the services that everybody uses."""
-    now = datetime.now(UTC)
-    load_prices(_prices_with_tenants(world, now), now)
+    now, long_ago = datetime.now(UTC), world.past_months[0]
+    load_prices(_prices_with_tenants(world, long_ago), now)
     for tenant in dict.fromkeys(one.tenant_id for one in world.customers):
-        people = [
-            NewCustomer(tenant, one.customer_id, one.plan_id, one.zone, one.currencies)
-            for one in world.customers
-            if one.tenant_id == tenant
-        ]
-        create_customers(people, now)
+        for is_veteran, since in ((True, long_ago), (False, now)):
+            people = [
+                NewCustomer(tenant, one.customer_id, one.plan_id, one.zone, one.currencies)
+                for one in world.customers
+                if (one.tenant_id, one.is_veteran) == (tenant, is_veteran)
+            ]
+            create_customers(people, since)
+    veterans = {(one.tenant_id, one.customer_id) for one in world.customers if one.is_veteran}
     for given in world.grants:
-        give(given, now)
+        give(given, long_ago if (given.tenant_id, given.customer_id) in veterans else now)
+    for quota in world.quotas:
+        limit(quota, now)
     for one in world.customers:
         if one.card is not None:
             cards.attach(one.tenant_id, one.customer_id, one.card, gateway(), now)
@@ -230,6 +236,28 @@ def _prices_with_tenants(world: World, now: datetime) -> list[NewPrice]:
         )
         for price in world.prices
     ]
+
+
+def limit(quota: QuotaOf, now: datetime) -> None:
+    """Set a quota, a budget or a cap."""
+    set_quota(
+        Wanted(
+            quota.tenant_id,
+            quota.name,
+            quota.limit,
+            QuotaKind(quota.kind),
+            Scope(quota.scope),
+            quota.subject,
+            quota.service_type,
+            quota.feature,
+            Per(quota.per),
+            Measure(quota.measure),
+            quota.currency,
+            quota.is_hard,
+            quota.zone,
+        ),
+        now,
+    )
 
 
 def give(given: GrantOf, now: datetime) -> None:

@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
+from chaos.counted import Counted
 from chaos.facts import Facts, Wallet
+from chaos.held import Holds
 from chaos.oracle import EXACT, ZERO, Expected
 from chaos.replay import Purse
 from chaos.world import GOOD, World
@@ -19,10 +21,12 @@ class Total(NamedTuple):
     actual: Decimal
 
 
-def totals(world: World, expected: Expected, facts: Facts, purses: Mapping[Wallet, Purse]) -> list[Total]:
-    """Events by status, costs, tokens, tiers, payments, what was captured, and what wallets hold."""
-    wanted = dict(_expected(world, expected, purses))
-    found = dict(_found(facts, expected))
+def totals(
+    world: World, expected: Expected, facts: Facts, purses: Mapping[Wallet, Purse], holds: Holds, counted: Counted
+) -> list[Total]:
+    """Events by status, costs, tokens, tiers, payments, captures, holds, quotas, and what wallets hold."""
+    wanted = dict(_expected(world, expected, purses)) | dict(_expected_of_desk(expected, holds, counted))
+    found = dict(_found(facts, expected)) | dict(_found_of_desk(facts))
     return [Total(name, wanted.get(name, ZERO), found.get(name, ZERO)) for name in sorted(wanted.keys() | found.keys())]
 
 
@@ -43,6 +47,25 @@ def _expected(world: World, expected: Expected, purses: Mapping[Wallet, Purse]) 
     yield from _summed((f"debts {w[0]} {w[2]}", purse.debt) for w, purse in purses.items())
     remains = ((w, grant.remaining) for w, purse in purses.items() for grant in purse.grants)
     yield from _summed((f"grants remaining {w[0]} {w[2]}", remaining) for w, remaining in remains)
+
+
+def _expected_of_desk(expected: Expected, holds: Holds, counted: Counted) -> Iterable[tuple[str, Decimal]]:
+    yield from _summed((f"captured of holds {tenant}", taken) for tenant, taken in holds.captured.items())
+    yield from _summed((f"reserved {w[0]} {w[2]}", amount) for w, amount in holds.reserved.items())
+    yield from _summed((f"used of {c.quota.tenant_id}: {c.quota.name}", used) for c, used in counted.used.items())
+    yield "quotas' thresholds told", Decimal(counted.warnings)
+    yield "events archived", Decimal(len(expected.old))
+
+
+def _found_of_desk(facts: Facts) -> Iterable[tuple[str, Decimal]]:
+    yield from _summed((f"captured of holds {row.tenant_id}", row.captured) for row in facts.holds)
+    yield from _summed((f"reserved {row.tenant_id} {row.currency}", row.reserved) for row in facts.wallets)
+    names = {(one.tenant_id, one.quota_id): one.name for one in facts.quotas}
+    yield from _summed(
+        (f"used of {row.tenant_id}: {names[row.tenant_id, row.quota_id]}", row.used) for row in facts.counts
+    )
+    yield "quotas' thresholds told", Decimal(len(facts.warnings))
+    yield "events archived", Decimal(sum(row.is_archived for row in facts.events))
 
 
 def _found(facts: Facts, expected: Expected) -> Iterable[tuple[str, Decimal]]:

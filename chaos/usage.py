@@ -6,12 +6,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 from billing.errors import DatabaseUnavailable
+from chaos.archiver import POINTS, Archiver, archived, live_the_past
+from chaos.asked import read_wishes
 from chaos.brokers import BrokerKind
 from chaos.compared import Verdict, compare
 from chaos.deferring import Deferring
@@ -28,6 +30,7 @@ from db.session import in_transaction
 from sandbox.processes import ConditionNotMet, await_condition
 from sandbox.stripe_double.wishes import Delivery
 from services.audit import audit
+from services.counting import look_again
 
 LOOKS_MIN = 10
 #: So many on their way are no backlog.
@@ -37,6 +40,10 @@ SMALL_ENVELOPE = 5
 #: A producer waits while so many of its events are on their way: a run is not to end with hours of work.
 WAITING_MAX = 8_000
 GRANT_EACH_SECONDS = 0.5
+#: How often the archiver dies.
+DEATHS_SHORT = 2
+#: Who keeps value back, and then uses it: the same customers' at the same time.
+HOLDERS = ("desk", "till")
 #: How many tiers are to begin, more or less: each is a payment.
 TIERS, TIERS_SHORT = 400, 120
 
@@ -53,6 +60,8 @@ class Options:
     customers: int = 30
     """of each tenant"""
     events_per_second: float = 2800.0
+    holds_per_second: float = 6.0
+    """of each of those who ask for them"""
     visibility_seconds: int = 5
     shards: int = 1
     """queues of usage; producers disagree about how many there are"""
@@ -62,7 +71,7 @@ class Options:
     @property
     def quiet_seconds_max(self) -> float:
         """How long may pass until any one thing has come to its end."""
-        return 60.0 if self.is_short else 300.0
+        return 120.0 if self.is_short else 300.0
 
     @property
     def tokens_mean(self) -> int:
@@ -86,6 +95,7 @@ class Report:
     compare_seconds: float
     wiped: int = 0
     resent: int = 0
+    archiver_deaths: int = 0
     captured_twice: int = 0
     calmed: dict[str, float] = field(default_factory=dict)
     """What of the quiet came after how many seconds."""
@@ -95,7 +105,14 @@ class Report:
 
     @property
     def recorded(self) -> int:
-        return int(next((t.actual for t in self.verdict.totals if t.name == "events charged, parked or lost"), 0))
+        return self._found("events charged, parked or lost")
+
+    @property
+    def archived(self) -> int:
+        return self._found("events archived")
+
+    def _found(self, name: str) -> int:
+        return int(next((total.actual for total in self.verdict.totals if total.name == name), 0))
 
     @property
     def holds(self) -> bool:
@@ -117,6 +134,7 @@ class _Run:
     faults: Faults
     progress: Progress
     deferring: Deferring
+    archiver: Archiver
     given: list[GrantOf] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     calmed: dict[str, float] = field(default_factory=dict)
@@ -144,19 +162,26 @@ def _on(made: Stage, options: Options, progress: Progress) -> Report:
     progress.tell("furnishing", 0, 0)
     there = world(options.seed, datetime.now(UTC), options.customers, options.tokens_mean)
     furnish(there)
+    live_the_past(made, there)
     dice = random.Random(f"faults {options.seed}")
     faults = Faults(made, dice, made.home / "producers.clock", 3.0 if options.is_short else 31.0)
     deferring = Deferring(there, random.Random(f"deferring {options.seed}"))
-    one = _Run(options, made, there, faults, progress, deferring)
+    deaths = DEATHS_SHORT if options.is_short else len(POINTS)
+    archiver = Archiver(made, random.Random(f"archive {options.seed}"), deaths)
+    one = _Run(options, made, there, faults, progress, deferring, archiver)
     for name in (*USAGE_WORKERS, COLLECTOR):
         made.start_worker(name)
     made.start_beat()
     made.start_api()
     made.await_workers()
     began = time.monotonic()
-    _load(one)
-    loaded = time.monotonic()
-    _quiet(one)
+    archiver.start()
+    try:
+        _load(one)
+        loaded = time.monotonic()
+        _quiet(one)
+    finally:
+        archiver.stop()
     quiet = time.monotonic()
     return _compared(one, loaded - began, quiet - loaded)
 
@@ -168,6 +193,9 @@ def _load(one: _Run) -> None:
         (("disk", True, False), ("ledge", True, True), ("memory", False, False), ("mist", False, True))
     ):
         made.start_producer(_orders(one, f"{name}.0", is_journaled=is_journaled, is_small=is_small, number=number))
+    for number, name in enumerate(HOLDERS):
+        orders = _orders(one, f"{name}.0", is_journaled=True, is_small=True, number=number)
+        made.start_producer(replace(orders, program="chaos.holding", events_per_second=options.holds_per_second))
     ends_at = time.monotonic() + options.seconds
     seen = 0
     gifts = random.Random(f"gifts {options.seed}")
@@ -259,6 +287,10 @@ def _quiet(one: _Run) -> None:
         one.calmed["payments are final"] = round(time.monotonic() - began, 1)
         await_condition(lambda: _all_sent(made), most, "the last webhooks to be sent")
         await_condition(_no_payment_is_open, most, "payments to be final after the last webhooks")
+        await_condition(lambda: one.archiver.is_done, most, "old usage to be archived")
+        one.calmed["old usage is archived"] = round(time.monotonic() - began, 1)
+        await_condition(_desk_is_quiet, most, "holds to be closed whose time is over, and quotas to be told of")
+        one.calmed["holds and quotas are told"] = round(time.monotonic() - began, 1)
         beat = next(process for process in made.others if process.name == "beat")
         beat.kill()
         _await_empty(one, most)
@@ -288,6 +320,16 @@ def _no_payment_is_open() -> bool:
         return False
 
 
+def _desk_is_quiet() -> bool:
+    """Beat sees to holds; at tenants' quotas it looks once a minute, which nobody waits for here."""
+    try:
+        return not look_again(clock.now()) and not in_transaction(
+            lambda connection: outcome.holds_over(connection, clock.now())
+        )
+    except DatabaseUnavailable:
+        return False
+
+
 def _await_empty(one: _Run, seconds: float) -> None:
     """A message may be in nobody's hands for a moment: the queues must stay empty for some looks."""
     empty = 0
@@ -303,10 +345,12 @@ def _await_empty(one: _Run, seconds: float) -> None:
 def _compared(one: _Run, load_seconds: float, quiet_seconds: float) -> Report:
     began = time.monotonic()
     one.progress.tell("comparing", _charged(0), len(one.faults.happened))
-    facts = look(one.stage.database_url, one.stage.control)
+    files = list(archived(one.archiver.folder))
+    facts = look(one.stage.database_url, one.stage.control, files)
     emitted = read_logs(one.stage.journaled_logs, one.stage.memory_logs)
     one.deferring.tell(emitted)
-    verdict = compare(one.world, one.given, emitted, facts, one.deferring.wishes)
+    wishes = read_wishes(one.stage.journaled_logs)
+    verdict = compare(one.world, one.given, emitted, facts, asked=wishes, deferred=one.deferring.wishes)
     committed = {(row.tenant_id, row.key): row.committed_at for row in facts.events if row.committed_at is not None}
     return Report(
         one.options,
@@ -320,6 +364,7 @@ def _compared(one: _Run, load_seconds: float, quiet_seconds: float) -> Report:
         time.monotonic() - began,
         one.faults.wiped,
         _resent(one.stage),
+        one.archiver.deaths,
         sum(1 for taken in facts.captured.values() if taken.successes > 1),
         one.calmed,
         one.is_finished,

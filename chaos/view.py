@@ -91,12 +91,22 @@ def _summary(report: Report) -> str:
         f"{verdict.emitted:,} emitted ({verdict.duplicates:,} again, {verdict.conflicts} conflicts, "
         f"{verdict.undecided} undecided by a kill), {len(report.faults)} faults of which {_idle(report)} hit nothing, "
         f"{report.wiped} messages wiped, "
-        f"{report.resent} sent again, {verdict.several:,} debits in parts: {kinds['lost']} lost, "
+        f"{report.resent} sent again, {verdict.several:,} debits in parts, {_desk(report)}: {kinds['lost']} lost, "
         f"{kinds['doubled']} doubled, {verdict.cents:f} of difference in wallets, {kinds['cents']} entries and "
         f"wallets off, {report.captured_twice} payments captured twice, {others} other differences, "
         f"{report.audit_differences} in the audit, {len(report.problems)} problems; {report.seconds:.0f} s "
         f"(load {report.load_seconds:.0f}, quiet {report.quiet_seconds:.0f}, comparing {report.compare_seconds:.0f}; "
         f"{rate:,.0f} events/s)"
+    )
+
+
+def _desk(report: Report) -> str:
+    holds, counted = report.verdict.holds_there, report.verdict.counted
+    return (
+        f"{holds.granted.total()} holds, {holds.marks.total()} captures of which {holds.marks['whole']} whole, "
+        f"{counted.warnings} thresholds of quotas told, {counted.marked:,} events over one "
+        f"({counted.undecided:,} undecided), {report.archived} events archived by an archiver that died "
+        f"{report.archiver_deaths} times"
     )
 
 
@@ -127,6 +137,13 @@ def as_dict(report: Report) -> dict[str, Any]:
         "totals": {one.name: {"expected": str(one.expected), "found": str(one.actual)} for one in verdict.totals},
         "shown": [str(one) for one in verdict.differences[:SHOWN_MAX]],
         "faults": dict(Counter(one.kind for one in report.faults)),
+        "held": report.verdict.holds_there.granted.total(),
+        "captures": dict(report.verdict.holds_there.marks),
+        "thresholds": report.verdict.counted.warnings,
+        "over_quota": report.verdict.counted.marked,
+        "over_quota_undecided": report.verdict.counted.undecided,
+        "archived": report.archived,
+        "archiver_deaths": report.archiver_deaths,
         "fault_log": [asdict(one) for one in report.faults],
         "recoveries": [asdict(one) for one in _recoveries([report])],
         "hit_nothing": _idle(report),

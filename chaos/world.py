@@ -7,6 +7,7 @@ import random
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 
 TENANTS = ("alpha", "beta", "gamma")
 EVERYBODY = ""
@@ -16,12 +17,19 @@ DECLINED_EACH = 12
 TIERED, PREPAID = "chaos-tiers", "chaos-prepaid"
 #: What comes late belongs to the month before, which must still be open.
 GRACE_HOURS = 35 * 24
+#: Whole months: what is older may be archived. The past of a run is two months before that.
+MONTHS_MIN = 6
+PAST_MONTHS = (MONTHS_MIN + 2, MONTHS_MIN + 1)
+VETERANS = 2
 TIER_TOKENS = 8_000_000
 TIER_FEE_MINOR = 10_000
 TOKEN = "token"  # noqa: S105 - a unit
 QUANTITY_MAX = Decimal(100_000_000)
+VAULT, OLD_GRANT = Decimal(120), Decimal(100)
+USERS = 7
 AGE_MAX = timedelta(days=35)
 AHEAD_MAX = timedelta(hours=1)
+SERVICE, FEATURES = "agent", ("chat", "voice")
 
 Product = tuple[str, str, str, str]
 """category, provider, model, unit"""
@@ -59,6 +67,29 @@ class CustomerOf:
     zone: str
     currencies: tuple[str, ...]
     card: str | None = None
+    is_vault: bool = False
+    """Whose value is moved by holds and what captures them, and by nothing else."""
+    is_veteran: bool = False
+    """Who has used nothing for months, and something before that."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaOf:
+    """A limit of a tenant's on what is counted together, from before the first event on. `''`: each of the scope."""
+
+    tenant_id: str
+    name: str
+    scope: str
+    subject: str = ""
+    kind: str = "quota"
+    per: str = "month"
+    zone: str = "UTC"
+    measure: str = "tokens"
+    limit: Decimal = Decimal(0)
+    is_hard: bool = False
+    currency: str | None = None
+    feature: str | None = None
+    service_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +118,17 @@ class World:
     prices: tuple[PriceOf, ...]
     customers: tuple[CustomerOf, ...]
     grants: tuple[GrantOf, ...]
+    quotas: tuple[QuotaOf, ...] = ()
+
+    @property
+    def busy(self) -> tuple[CustomerOf, ...]:
+        """Whoever usage comes from by itself."""
+        return tuple(one for one in self.customers if not one.is_vault and not one.is_veteran)
+
+    @property
+    def past_months(self) -> tuple[datetime, ...]:
+        """The beginnings of the months of the past, UTC."""
+        return tuple(months_before(self.month_began_at, months) for months in PAST_MONTHS)
 
     @property
     def month_began_at(self) -> datetime:
@@ -128,7 +170,52 @@ def world(seed: int, began_at: datetime, customers: int, tokens_mean: int) -> Wo
             one = CustomerOf(tenant, f"customer-{number:03d}", plan, dice.choice(ZONES), currencies, card)
             people.append(one)
             grants += _grants(one, dice, began_at)
-    return World(seed, began_at, tokens_mean, PLANS, PRICES, tuple(people), tuple(grants))
+    for tenant in TENANTS:
+        vault = CustomerOf(tenant, "vault", PREPAID, "UTC", ("BRL",), is_vault=True)
+        people.append(vault)
+        grants.append(GrantOf("vault", tenant, vault.customer_id, "BRL", VAULT, "purchase", 50))
+        for number in range(VETERANS):
+            veteran = CustomerOf(tenant, f"veteran-{number}", PREPAID, "UTC", ("BRL",), is_veteran=True)
+            people.append(veteran)
+            # One pays for a part of the past; what is left of it is debt, until somebody gives something.
+            grants.append(GrantOf(veteran.customer_id, tenant, veteran.customer_id, "BRL", OLD_GRANT, "promo", 20))
+    quotas = _quotas(tokens_mean, customers)
+    return World(seed, began_at, tokens_mean, PLANS, PRICES, tuple(people), tuple(grants), quotas)
+
+
+def _quotas(tokens_mean: int, customers: int) -> tuple[QuotaOf, ...]:
+    """Of each scope, measure and kind; most are reached in a run. One tenant has none: it must not notice.
+
+    `typical` is what an event of a common size costs who is prepaid.
+    """
+    typical = Decimal(tokens_mean) * Decimal("0.00006")
+    whole, each = 20 * customers, 25
+    paulo, tokyo = ZONES[1:]
+    cost = partial(QuotaOf, measure="cost", currency="BRL")
+    chat, voice = FEATURES
+    return (
+        QuotaOf("alpha", "tokens", "tenant", limit=Decimal(whole * tokens_mean)),
+        QuotaOf("alpha", "a day's events", "customer", per="day", zone=paulo, measure="events", limit=Decimal(each)),
+        QuotaOf("alpha", "a user's", "user", zone=tokyo, limit=Decimal(99 * tokens_mean), is_hard=True),
+        cost("alpha", "of org-a", "organization", "org-a", limit=typical * whole),
+        cost("alpha", "voice", "tenant", kind="budget", limit=typical * whole / 4, feature=voice),
+        cost("alpha", "chat", "customer", "customer-003", kind="budget", limit=typical, feature=chat),
+        cost("alpha", "cap", "customer", "customer-001", kind="cap", limit=typical * each, is_hard=True),
+        cost("alpha", "vault", "customer", "vault", kind="cap", limit=VAULT / 2, is_hard=True),
+        QuotaOf(
+            "beta",
+            "agents",
+            "tenant",
+            per="day",
+            zone=tokyo,
+            measure="events",
+            limit=Decimal(whole),
+            service_type=SERVICE,
+            is_hard=True,
+        ),
+        QuotaOf("beta", "user-3", "user", "user-3", per="day", zone=paulo, measure="events", limit=Decimal(each)),
+        QuotaOf("beta", "far away", "organization", measure="events", limit=Decimal(10**9)),
+    )
 
 
 def _grants(one: CustomerOf, dice: random.Random, began_at: datetime) -> list[GrantOf]:
@@ -144,6 +231,12 @@ def _grants(one: CustomerOf, dice: random.Random, began_at: datetime) -> list[Gr
         currency = dice.choice(one.currencies)
         given.append(GrantOf(key, one.tenant_id, one.customer_id, currency, amount, source, priority, since, until))
     return given
+
+
+def months_before(first: datetime, months: int) -> datetime:
+    """The first of the month so many months before that of a first."""
+    number = first.year * 12 + first.month - 1 - months
+    return first.replace(year=number // 12, month=number % 12 + 1)
 
 
 def as_utc(text: str) -> datetime:

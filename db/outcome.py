@@ -1,6 +1,7 @@
 """All that became of usage, row by row: read whole, by a proof that reckons the same from what was emitted."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, LiteralString
 
 from db.session import Connection
@@ -9,7 +10,9 @@ from db.session import Connection
 EVENTS: LiteralString = """
 SELECT tenant_id, key, customer_id, status, occurred_at, period_start, is_late, tokens, cost, currency, items,
     park_reason, CASE WHEN current_setting('track_commit_timestamp') = 'on'
-        THEN extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8 END
+        THEN extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8 END,
+    ARRAY[user_id, organization_id, service_type, feature, hold_id], coalesce(quota_ids, '{}'),
+    coalesce(over_quota, false), archive_id IS NOT NULL
 FROM usage_events
 """
 
@@ -38,6 +41,33 @@ FROM payments
 
 INPUTS: LiteralString = "SELECT input_hash, reason, times_seen FROM parked_inputs"
 
+HOLDS: LiteralString = """
+SELECT h.tenant_id, h.hold_id, h.customer_id, w.currency, h.idempotency_key, h.amount, h.captured, h.state,
+    h.opened_at, h.expires_at, h.closed_at
+FROM credit_holds h JOIN wallets w ON w.tenant_id = h.tenant_id AND w.wallet_id = h.wallet_id
+"""
+
+CAPTURES: LiteralString = """
+SELECT tenant_id, event_key, customer_id, hold_id, taken, mark, at FROM credit_captures
+"""
+
+QUOTAS: LiteralString = "SELECT tenant_id, quota_id, name FROM quotas"
+
+COUNTS: LiteralString = """
+SELECT tenant_id, quota_id, subject, window_start, sum(used) FROM quota_counts GROUP BY 1, 2, 3, 4
+"""
+
+WARNINGS: LiteralString = """
+SELECT tenant_id, number, subject, window_start, limit_value, percent FROM limit_warnings WHERE kind = 'quota'
+"""
+
+ALERTS: LiteralString = """
+SELECT tenant_id, kind, subject, times FROM alerts
+WHERE kind IN ('quota_threshold', 'budget_threshold', 'cap_threshold')
+"""
+
+_HOLDS_OVER: LiteralString = "SELECT count(*) FROM credit_holds WHERE state = 'open' AND expires_at <= %s"
+
 _CHARGED: LiteralString = "SELECT coalesce(sum(events), 0)::bigint FROM periods"
 
 _IN_THE_DARK: LiteralString = """
@@ -65,7 +95,12 @@ def payments_in_the_dark(connection: Connection) -> int:
     return int(_one(connection, _IN_THE_DARK))
 
 
-def _one(connection: Connection, statement: LiteralString) -> Any:
-    row = connection.execute(statement).fetchone()
+def holds_over(connection: Connection, now: datetime) -> int:
+    """Open holds whose time is over, and that nobody has closed yet."""
+    return int(_one(connection, _HOLDS_OVER, now))
+
+
+def _one(connection: Connection, statement: LiteralString, *said: datetime) -> Any:
+    row = connection.execute(statement, said).fetchone()
     assert row is not None
     return row[0]

@@ -24,6 +24,8 @@ from tasks import names
 
 log = get_logger(__name__)
 
+RESTORING_SECONDS_MAX = 5
+
 #: Popped, and not noted as unacknowledged: (queue, message).
 _rescued: list[tuple[str, dict[str, Any]]] = []
 
@@ -98,10 +100,15 @@ class CarefulQoS(redis.QoS):
 
 
 class CarefulChannel(redis.Channel):
-    """A channel that survives what it pops."""
+    """A channel that survives what it pops.
+
+    Whoever puts back what nobody has acknowledged holds a lock of the broker's meanwhile. Killed there, it would keep
+    all others from doing so, by kombu's measure for five minutes. Two who do it at once do no harm.
+    """
 
     Message = CarefulMessage
     QoS = CarefulQoS
+    unacked_mutex_expire = RESTORING_SECONDS_MAX
 
     @property
     def popped(self) -> tuple[bytes, bytes] | None:

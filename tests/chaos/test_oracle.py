@@ -172,7 +172,7 @@ def with_a_deferred_one(status: str, cost: Decimal, *, period: datetime | None =
     found = found._replace(items=[PROMPT | {"quantity": "300", "price_id": None, "cost": str(cost)}])
     wishes = {("alpha", "d"): "voided" if status == "voided" else "pending"}
     said = emitted(*SAID, wire("eve", "d"))
-    return compare(WORLD, (), said, replace(there, events=[*there.events, found]), wishes)
+    return compare(WORLD, (), said, replace(there, events=[*there.events, found]), deferred=wishes)
 
 
 def test_what_is_deferred_waits_with_its_cost_and_what_is_cancelled_costs_nothing() -> None:

@@ -19,6 +19,7 @@ KINDS = {
     "producer killed",
     "child stopped",
     "worker stopped",
+    "worker warm-stopped",
     "broker killed",
     "broker restarted",
     "broker wiped",
@@ -48,4 +49,7 @@ def test_whatever_dies_usage_is_charged_once_and_paid_once(broker: str) -> None:
     assert min(report["recorded"], report["duplicates"], report["conflicts"], report["wiped"]) > 0
     ends = ("charged", "pending", "voided")
     assert min(int(report["totals"][f"events {status}"]["found"]) for status in ends) > 0
+    assert min(report["captures"][mark] for mark in ("whole", "beyond", "expired", "unknown")) > 0
+    assert min(report["held"], report["thresholds"], report["over_quota"], report["archiver_deaths"]) > 0
+    assert report["archived"] == int(report["totals"]["events archived"]["expected"]) > 0
     assert int(report["totals"]["captured by Stripe, minor"]["found"]) > 0

@@ -336,6 +336,7 @@ def test_a_child_killed_while_itwaits_for_a_lock_loses_nothing(
 def test_a_stopped_worker_leaves_no_child_behind(start_a_worker: WorkerStarter, producer: Broker) -> None:
     """SIGTERM, with work at hand: what was begun is finished, what was not comes back."""
     producer.send(*[an_envelope(*[an_event("ana") for _ in range(20)]) for _ in range(30)])
+    assert producer.waiting == 30
     worker = start_a_worker(children=2)
     pool = children(worker)
 
