@@ -172,7 +172,14 @@ async def seen_customer(caller: Caller, customer_id: CustomerId) -> tuple[str, s
     return caller.tenant_id, customer_id
 
 
+async def seen_among_all(caller: OfTenant, customer_id: CustomerId) -> tuple[str, str]:
+    """The same in the tenant's scope, for an answer that hangs on quotas. Raises `Forbidden`."""
+    require_sight(caller, customer_id, _members_see())
+    return caller.tenant_id, customer_id
+
+
 Seen = Annotated[tuple[str, str], Depends(seen_customer)]
+SeenAmongAll = Annotated[tuple[str, str], Depends(seen_among_all)]
 
 
 def in_sight(caller: Principal, customer_id: str | None) -> str | None:

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Query, Response
 from pydantic import Field
 
-from api.access import Seen, Viewer
+from api.access import Seen, SeenAmongAll, Viewer
 from api.fields import PAGE_ROWS, Amount, Answer, Asking, Currency, Cursor, Limit, Number
 from api.routes import answered, problems, router
 from billing.affordability import Affordability, Refusal
@@ -277,7 +277,7 @@ def get_wallet(
     response_model=AffordabilityAnswer,
     responses=problems(404, has_body=True),
 )
-def check_affordability(seen: Seen, question: AffordabilityQuestion) -> Response:
+def check_affordability(seen: SeenAmongAll, question: AffordabilityQuestion) -> Response:
     """Asked before each model call; with a buffer: nobody knows how long an answer becomes. Sets nothing aside."""
     cost: Decimal | None = question.cost
     found = wallets.can_afford(

@@ -184,6 +184,7 @@ def test_every_route_says_whose_rows_it_is_shown() -> None:
         "/health/detailed": {"in_scope_of_all"},
         "/v1/reconciliation": {"in_scope_of_all"},
         "/v1/quotas/check": {"in_scope_of_tenant"},
+        "/v1/customers/{customer_id:path}/affordability": {"in_scope_of_tenant"},
     }
 
 
@@ -196,6 +197,16 @@ def test_a_member_is_told_of_the_quotas_of_the_tenant(careless: str) -> None:
 
     assert (found.status, found.body["is_allowed"], found.body["refused_by"]) == (200, False, "few")
     assert told(as_(careless, subject="ana").post("/v1/quotas/check", {"customer_id": "bob"})) == (403, "forbidden")
+
+
+def test_a_member_can_not_afford_what_a_quota_forbids(careless: str) -> None:
+    """However much is in the wallet."""
+    wanted = Wanted(TENANT, "few", Decimal(999), scope=Scope.CUSTOMER, measure=Measure.TOKENS, is_hard=True)
+    set_quota(wanted, NOW - timedelta(days=1))
+
+    found = as_(careless, subject="ana").post("/v1/customers/ana/affordability", {"items": [ITEM], "buffer": "1"})
+
+    assert (found.status, found.body["is_affordable"], found.body["reason"]) == (200, False, "quota_exceeded")
 
 
 ITEM = {"category": "llm_prompt", "provider": "openai", "model": "gpt-4", "unit": "token", "quantity": "1000"}
