@@ -104,8 +104,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     handing_over.start()
     receiving = webhooks.Receiving(handing_over)
     app.state.receiving = receiving
-    waiting = Waiting(outcomes.look)
-    app.state.waiting = waiting
     app.state.stripe = service.stripe_look()
     waiting = Waiting(outcomes.look)
     app.state.waiting = waiting
