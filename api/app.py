@@ -99,7 +99,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # As many threads as connections: whoever has one need not wait for the other.
     anyio.to_thread.current_default_thread_limiter().total_tokens = connections
     app.state.keys_seen = KeysSeen()
-    app.state.limits = Limits(settings().api_requests_per_second)
+    app.state.limits = Limits(-(-settings().api_requests_per_second // settings().api_processes))
     handing_over = HandingOver(hand_over)
     handing_over.start()
     receiving = webhooks.Receiving(handing_over)

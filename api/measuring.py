@@ -32,7 +32,12 @@ class Requests:
             buckets=BUCKETS,
             registry=registry,
         )
-        self.under_way = Gauge("centavo_api_requests_under_way", "Requests that are not answered.", registry=registry)
+        self.under_way = Gauge(
+            "centavo_api_requests_under_way",
+            "Requests that are not answered.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
 
 
 class Measured:

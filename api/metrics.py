@@ -6,6 +6,7 @@ costs nothing. What could not be looked at is left out, and `centavo_look_ok` is
 
 import asyncio
 import hmac
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 from fastapi import Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
 from api.looks import Look
@@ -22,7 +24,7 @@ from api.measuring import Requests
 from billing.errors import Forbidden, Unauthenticated, Unavailable
 from config import clock
 from config.logging import logger
-from config.settings import SettingsMissing, settings
+from config.settings import SettingsMissing, counts_together, settings
 from db.figures import COUNTED_MAX
 from db.scope import as_everybody
 from services import figures
@@ -47,14 +49,20 @@ class Broker(NamedTuple):
 
 
 class Metrics:
-    """Everything that this process tells a monitor."""
+    """Everything that this process tells a monitor, and what all have counted that share its address."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Requests(self.registry)
+        self._is_one_of_several = counts_together()
+        if self._is_one_of_several:
+            # What is counted goes to files, and is told from there, of all processes together.
+            self.requests = Requests(CollectorRegistry())
+            MultiProcessCollector(self.registry)  # type: ignore[no-untyped-call]
+        else:
+            self.requests = Requests(self.registry)
+            ProcessCollector(registry=self.registry)
         self._looks = _Looks()
         self.registry.register(self._looks)
-        ProcessCollector(registry=self.registry)
         # Not one of the threads that requests wait for: those may all be busy, which is when a monitor should hear it.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="metrics")
 
@@ -63,6 +71,8 @@ class Metrics:
         return await asyncio.get_running_loop().run_in_executor(self._thread, generate_latest, self.registry)
 
     def close(self) -> None:
+        if self._is_one_of_several:
+            mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]
         self._looks.close()
         self._thread.shutdown(wait=False)
 

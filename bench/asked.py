@@ -23,6 +23,10 @@ from config.settings import process_environment
 from sandbox.processes import await_condition
 
 CONNECTIONS = 16
+#: One for each core of the machine that figures are asked of.
+PROCESSES = 2
+#: What each process logs when it begins to answer.
+BEGUN = "Application startup complete"
 EVENTS_PER_SECOND = 2_000
 WARM_UP_SECONDS = 2.0
 READY_SECONDS = 60.0
@@ -84,17 +88,25 @@ def can_afford(target: Target, home: Path, *, seconds: float, first: int) -> Ans
             path = f"/v1/customers/{workload.customer_name(number)}/affordability"
             headers = {"Authorization": f"Bearer {issuer.token}", "Content-Type": "application/json"}
             requests.append(_request("POST", path, headers, body))
-    with api(
-        target.database_url, target.broker_url, home, ENVIRONMENT="production", API_JWT_KEYS=str(issuer.keys)
-    ) as port:
+    with _served(target, home, API_JWT_KEYS=str(issuer.keys)) as port:
         return _measured(target, port, requests, seconds, first)
 
 
 def bare(target: Target, home: Path, *, seconds: float, first: int) -> Answers:
     """Ask the bare route."""
     requests = [_request("GET", f"/rows/{workload.customer_name(number)}", {}, "") for number in range(ASKED_CUSTOMERS)]
-    with api(target.database_url, target.broker_url, home, BARE, ENVIRONMENT="production") as port:
+    with _served(target, home, serve=BARE) as port:
         return _measured(target, port, requests, seconds, first)
+
+
+@contextmanager
+def _served(target: Target, home: Path, **more: str) -> Iterator[int]:
+    """The port at which all processes answer."""
+    said = {"ENVIRONMENT": "production", "API_PROCESSES": str(PROCESSES), "LOG_LEVEL": "INFO"}
+    with api(target.database_url, target.broker_url, home, **said | more) as port:
+        log = home / "api.log"
+        await_condition(lambda: log.read_text().count(BEGUN) == PROCESSES, READY_SECONDS, "all processes to answer")
+        yield port
 
 
 def _measured(target: Target, port: int, requests: list[str], seconds: float, first: int) -> Answers:

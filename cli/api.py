@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from config import logging
 from config.settings import settings
 
 app = typer.Typer()
@@ -19,5 +18,4 @@ def api(
     from api.serving import serve  # other commands do without
 
     chosen = settings()
-    logging.configure(chosen.log_level)
     serve("api.app:create_app", host or chosen.api_host, chosen.api_port if port is None else port)

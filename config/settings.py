@@ -66,6 +66,7 @@ class Settings(BaseSettings):
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8300, ge=0, le=65535)
     api_connections: int = Field(default=8, ge=1, le=100)
+    api_processes: int = Field(default=1, ge=1, le=64)
     api_bytes_max: int = Field(default=256 * 1024, ge=1024)
     api_jwt_keys: Path | None = None
     api_jwt_audience: str | None = None
@@ -241,6 +242,20 @@ def use(**values: Any) -> Settings:
     _told[:] = [Settings(**values)]
     settings.cache_clear()
     return settings()
+
+
+#: Where processes that share an address keep what they count, so that each can tell of all: prometheus_client's name.
+_COUNTED_IN = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def count_together(folder: str) -> None:
+    """Let the processes that this one starts keep what they count in a folder."""
+    os.environ[_COUNTED_IN] = folder
+
+
+def counts_together() -> bool:
+    """Whether what this process counts is kept in a folder, with what others count."""
+    return _COUNTED_IN in os.environ
 
 
 def process_environment() -> dict[str, str]:

@@ -1,22 +1,31 @@
-"""Serving the API in a thread of this process.
+"""Serving the API: in a thread of this process, or in processes of its own.
 
-The process then serves tenants, and refuses transactions for which nobody has said whose rows they are shown. A test
-beside it is none of its requests: it looks at everybody's.
+In a thread, the process serves tenants, and refuses transactions for which nobody has said whose rows they are shown.
+A test beside it is none of its requests: it looks at everybody's.
 """
 
 import asyncio
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
 
+import requests
 import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
 from api.connections import BoundedConnection
+from config.settings import process_environment
 from db.scope import as_everybody
+from sandbox.processes import ManagedProcess
+from sandbox.stack import ROOT
 from sandbox.stripe_double.server import base_url, bind
+from tests.api.asking import Asker
+from tests.deploy.conftest import free_port
 
 
 class _Server(uvicorn.Server):
@@ -55,3 +64,35 @@ def served_api(app: FastAPI | None = None) -> Iterator[str]:
         server.should_exit = True
         thread.join()
         listening.close()
+
+
+class Server(NamedTuple):
+    """`centavo api`, as it is deployed: a process of its own."""
+
+    url: str
+    process: ManagedProcess
+
+    def log(self) -> str:
+        return self.process.log_file.read_text()
+
+
+@contextmanager
+def api_process(folder: Path, **said: str) -> Iterator[Server]:
+    """The API in a process of its own, by the settings of this one and these; ends with the block."""
+    port = free_port()
+    env = process_environment() | {f"CENTAVO_{name}": value for name, value in said.items()}
+    command = [sys.executable, "-m", "cli", "api", "--port", str(port)]
+    process = ManagedProcess.start("api", command, folder / "api.log", env=env, cwd=ROOT)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        process.wait_ready(lambda: _is_there(url), 30)
+        yield Server(url, process)
+    finally:
+        process.stop(grace_seconds=15)
+
+
+def _is_there(url: str) -> bool:
+    try:
+        return Asker(url, None).get("/health").status == 200
+    except requests.ConnectionError:
+        return False

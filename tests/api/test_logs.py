@@ -1,62 +1,33 @@
 """What a server of its own writes into its log while secrets come in every place: none of them."""
 
 import json
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-import requests
 
 from billing.access import Capability, Through
-from config.settings import SANDBOX_STRIPE_KEY, process_environment
-from sandbox.processes import ManagedProcess, await_condition
-from sandbox.stack import ROOT
+from config.settings import SANDBOX_STRIPE_KEY
+from sandbox.processes import await_condition
 from services.access import Actor, create_key, revoke_key
 from tests.api.asking import ADMIN, VIEW, Asker, as_, claims, new_key, secret_key, token, told
+from tests.api.serving import Server, api_process
 from tests.api.signed import SECRET as WEBHOOK_SECRET
 from tests.api.signed import an_event, post, signature
 from tests.api.test_access import FORGED
-from tests.deploy.conftest import free_port
 from tests.factories import a_customer, catalogues
 
 NOW = datetime.now(UTC)
 METRICS_TOKEN = "the-token-of-the-monitor"
 
 
-class Server(NamedTuple):
-    """`centavo api`, as it is deployed: a process of its own."""
-
-    url: str
-    process: ManagedProcess
-
-    def log(self) -> str:
-        return self.process.log_file.read_text()
-
-
 @pytest.fixture
 def server(billing_database: str, webhook_secrets: None, jwt_keys: Path, tmp_path: Path) -> Iterator[Server]:
     """Logging all there is."""
     assert billing_database
-    port = free_port()
-    env = process_environment() | {"CENTAVO_METRICS_TOKEN": METRICS_TOKEN, "CENTAVO_LOG_LEVEL": "DEBUG"}
-    command = [sys.executable, "-m", "cli", "api", "--port", str(port)]
-    process = ManagedProcess.start("api", command, tmp_path / "api.log", env=env, cwd=ROOT)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        process.wait_ready(lambda: is_there(url), 30)
-        yield Server(url, process)
-    finally:
-        process.stop(grace_seconds=15)
-
-
-def is_there(url: str) -> bool:
-    try:
-        return Asker(url, None).get("/health").status == 200
-    except requests.ConnectionError:
-        return False
+    with api_process(tmp_path, METRICS_TOKEN=METRICS_TOKEN, LOG_LEVEL="DEBUG") as found:
+        yield found
 
 
 def test_no_secret_is_in_the_log_wherever_it_was_sent(server: Server, jwt_keys: Path) -> None:

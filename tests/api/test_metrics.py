@@ -107,9 +107,9 @@ def test_requests_are_counted_by_route_and_status_and_by_nothing_that_callers_ch
     for customer in ("ana", "ana", "nobody"):
         root.get(f"/v1/customers/{customer}/wallet")
     root.ask("POST", "/v1/usage", data=b"{" * 1_000_000)
-    for number in range(3):
+    for number, method in enumerate(("PROPFIND", "REPORT", "MKCOL")):
         root.get(f"/nowhere/{number}")
-        root.ask(f"X{number}", "/v1/info")
+        root.ask(method, "/v1/info")
     Asker(much, None).get("/v1/customers/ana/wallet")
 
     found = scraped(much)
