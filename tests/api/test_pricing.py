@@ -49,11 +49,12 @@ def test_a_price_ends_its_predecessor_at_its_start_and_overwrites_nothing(root: 
 
 
 def test_left_out_it_begins_a_little_later_and_the_same_key_means_the_same_start(root: Asker) -> None:
+    asked_at = datetime.now(UTC)
     first, again = (root.post("/v1/prices", PRICE, "k1") for _ in range(2))
 
     assert first.body == again.body
     starts = datetime.fromisoformat(first.body["price"]["effective_from"])
-    assert timedelta(minutes=1) < starts - NOW < timedelta(minutes=10)
+    assert timedelta(minutes=1) < starts - asked_at < timedelta(minutes=10)
     assert one("SELECT count(*) FROM prices WHERE scope = %s", TENANT) == (1,)
 
 
