@@ -89,7 +89,10 @@ DELETE FROM alert_causes c WHERE c.kind = %(kind)s AND NOT EXISTS (
 )
 """
 
-_SAID = "SELECT tenant_id, subject FROM alert_causes WHERE kind = %s ORDER BY tenant_id, subject LIMIT %s"
+_SAID = """
+SELECT tenant_id, subject FROM alert_causes WHERE kind = %s AND (tenant_id, subject) > (%s, %s)
+ORDER BY tenant_id, subject LIMIT %s
+"""
 
 _LET_GO = "DELETE FROM alert_causes WHERE tenant_id = %s AND kind = %s AND subject = %s"
 
@@ -124,9 +127,9 @@ def let_go_of_priced(connection: Connection) -> int:
     return connection.execute(_PRICED, {"kind": AlertKind.UNPRICED, "says": UNPRICED_SAYS}).rowcount
 
 
-def said(connection: Connection, kind: AlertKind, limit: int) -> list[tuple[str, str]]:
-    """What was said and still holds, as far as is known: (tenant, subject)."""
-    return cast("list[tuple[str, str]]", connection.execute(_SAID, (kind, limit)).fetchall())
+def said(connection: Connection, kind: AlertKind, after: tuple[str, str], limit: int) -> list[tuple[str, str]]:
+    """The next of what was said and still holds, as far as is known: (tenant, subject), in this order."""
+    return cast("list[tuple[str, str]]", connection.execute(_SAID, (kind, *after, limit)).fetchall())
 
 
 def let_go(connection: Connection, tenant_id: str, kind: AlertKind, subject: str) -> None:

@@ -42,10 +42,13 @@ def _let_go(connection: Connection, now: datetime) -> None:
     rows.let_go_of_low(connection, belows, other, now)
     rows.let_go_of_ended(connection, now)
     rows.let_go_of_priced(connection)
-    for tenant_id, customer_id in rows.said(connection, AlertKind.OPEN_TIERS, SAID_AT_ONCE):
-        standing, most = collecting.open_tiers(connection, tenant_id, customer_id)
-        if standing < most:
-            rows.let_go(connection, tenant_id, AlertKind.OPEN_TIERS, customer_id)
+    last = ("", "")
+    while some := rows.said(connection, AlertKind.OPEN_TIERS, last, SAID_AT_ONCE):
+        for tenant_id, customer_id in some:
+            standing, most = collecting.open_tiers(connection, tenant_id, customer_id)
+            if standing < most:
+                rows.let_go(connection, tenant_id, AlertKind.OPEN_TIERS, customer_id)
+        last = some[-1]
 
 
 def _say_low(connection: Connection, now: datetime) -> int:

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from billing.errors import WalletNotFound
-from billing.payments import PaymentState
+from billing.payments import AlertKind, PaymentState
 from billing.prices import LadderSpan
 from config.settings import settings
+from db.alerts import Cause, raise_once
 from db.prices import NewPrice
+from db.session import in_transaction
 from services import deliveries, guards, parked, watching
 from services.credit_holds import HoldWish, release, reserve
 from services.credits import Grant, grant
@@ -300,3 +302,15 @@ def test_the_stop_loss_is_told_once_while_it_holds_and_anew_when_it_is_back() ->
     record_usage(an_envelope(an_event("ana", [tokens(8_000_000)], key="seventh")), now + MINUTE)
 
     assert len(alerts("open_tiers")) == 2
+
+
+def test_what_holds_no_more_is_let_go_of_however_many_there_are(ana: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looked at some at a time, and all of it with each tick."""
+    monkeypatch.setattr(watching, "SAID_AT_ONCE", 1)
+    a_customer("zoe")
+    causes = [Cause(TENANT, AlertKind.OPEN_TIERS, name, name, name, "three stand open") for name in ("ana", "zoe")]
+    in_transaction(lambda connection: raise_once(connection, causes, NOW))
+
+    watching.look(NOW)
+
+    assert rows(CAUSES) == []
