@@ -116,12 +116,23 @@ def _page(reason: str | None, tenant_id: str | None, after: ParkedRow | None) ->
     return in_transaction(lambda c: rows.waiting(c, reason=reason, tenant_id=tenant_id, limit=PAGE, after=after))
 
 
+def replay_waiting(tenant_id: str, key: str, now: datetime) -> Replayed:
+    """Try an event that is parked; what can't be recorded stays parked, and what waits no more is left alone."""
+    try:
+        return _replay_event(tenant_id, key, now, is_by_hand=False)
+    except (Unavailable, MemoryError):
+        raise
+    except Exception:
+        log.exception("replay failed", tenant_id=tenant_id, key=key)
+        return STILL_PARKED
+
+
 def _replay_row(row: ParkedRow, now: datetime) -> Replayed:
     try:
         found = in_transaction(lambda c: _find(c, row.parked_id))
         if isinstance(found, KeptInput):
             return _replay_input(found, now)
-        return _replay_event(found["tenant_id"], found["key"], now, is_by_hand=False)
+        return replay_waiting(found["tenant_id"], found["key"], now)
     except ParkedNotFound:
         return Replayed()  # somebody else was first
     except (Unavailable, MemoryError):

@@ -51,6 +51,7 @@ def configuration(chosen: Settings) -> dict[str, Any]:
             "tasks.quotas",
             "tasks.deliveries",
             "tasks.inbox",
+            "tasks.parked",
             "tasks.ticks",
         ),
         "beat_schedule": schedule(chosen),
