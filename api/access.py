@@ -75,31 +75,45 @@ class KeysSeen:
         return found[0]
 
 
-class Limits:
+class Buckets:
     """A bucket of tokens for each caller, in this process: it fills at a pace, and a request takes one."""
 
-    def __init__(self, per_second: int, tick: Callable[[], float] = time.monotonic) -> None:
-        self._per_second = per_second
+    def __init__(self, seconds: float, tick: Callable[[], float] = time.monotonic) -> None:
+        """So many seconds' worth of requests may come at once."""
+        self._seconds = seconds
         self._tick = tick
         self._buckets: dict[tuple[str, str], tuple[float, float]] = {}
 
-    def take(self, caller: tuple[str, str]) -> None:
-        """Let a request through, or raise `TooManyRequests` with the seconds after which one may come."""
-        if not self._per_second:
-            return
-        now, most = self._tick(), float(self._per_second * BURST_SECONDS)
+    def take(self, caller: tuple[str, str], per_second: float) -> float:
+        """Let a request through, and return 0; or return after how many seconds one may come."""
+        now, most = self._tick(), max(1.0, per_second * self._seconds)
         held, since = self._buckets.get(caller, (most, now))
-        held = min(most, held + (now - since) * self._per_second)
+        held = min(most, held + (now - since) * per_second)
         if held < 1:
             self._buckets[caller] = (held, now)
-            raise TooManyRequests(f"at most {self._per_second} requests a second", retry_after_seconds=1)
+            return (1 - held) / per_second
         if len(self._buckets) >= CALLERS_MAX:
-            self._forget(now)
+            self._forget(now, per_second)
         self._buckets[caller] = (held - 1, now)
+        return 0
 
-    def _forget(self, now: float) -> None:
+    def _forget(self, now: float, per_second: float) -> None:
         """Whose bucket is full again is as one who never came."""
-        self._buckets = {one: kept for one, kept in self._buckets.items() if now - kept[1] < BURST_SECONDS}
+        full_after = max(self._seconds, 1 / per_second)
+        self._buckets = {one: kept for one, kept in self._buckets.items() if now - kept[1] < full_after}
+
+
+class Limits:
+    """How many requests in a second each caller may make, in this process."""
+
+    def __init__(self, per_second: int, tick: Callable[[], float] = time.monotonic) -> None:
+        self._per_second = per_second
+        self._buckets = Buckets(BURST_SECONDS, tick)
+
+    def take(self, caller: tuple[str, str]) -> None:
+        """Let a request through, or raise `TooManyRequests` with the seconds after which one may come."""
+        if self._per_second and self._buckets.take(caller, self._per_second):
+            raise TooManyRequests(f"at most {self._per_second} requests a second", retry_after_seconds=1)
 
 
 async def authenticated(

@@ -12,14 +12,17 @@ from api.access import KeysSeen, Limits
 from api.bounds import Bounds
 from api.errors import answer_errors
 from api.handing_over import HandingOver
+from api.low_limits import LowLimits
 from api.measuring import Measured
 from api.metrics import Metrics, get_metrics
 from api.routes import problems
 from api.v1 import (
+    cards,
     customers,
     explanations,
     history,
     holds,
+    low_balances,
     moving,
     payments,
     pending,
@@ -32,6 +35,9 @@ from api.v1 import (
     subscriptions,
     top_up_rules,
     usage,
+)
+from api.v1 import (
+    settings as tenant_settings,
 )
 from api.waiting import Waiting
 from config.settings import settings
@@ -53,6 +59,9 @@ V1 = (
     quotas,
     moving,
     top_up_rules,
+    low_balances,
+    cards,
+    tenant_settings,
     payments,
     explanations,
     statements,
@@ -99,6 +108,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # As many threads as connections: whoever has one need not wait for the other.
     anyio.to_thread.current_default_thread_limiter().total_tokens = connections
     app.state.keys_seen = KeysSeen()
+    app.state.low_limits = LowLimits(settings().api_processes)
     app.state.limits = Limits(-(-settings().api_requests_per_second // settings().api_processes))
     handing_over = HandingOver(hand_over)
     handing_over.start()

@@ -10,7 +10,7 @@ The class name is the fact, the docstring the message, the fields identify the r
     │   │                   PaymentNotFound, EventNotFound, ParkedNotFound, HoldNotFound, QuotaNotFound, KeyNotFound,
     │   │                   TopUpRuleNotFound
     │   ├── Conflict        AlreadyExists, IdempotencyConflict, EventNotPending, BillingMethodRefused
-    │   ├── Unauthenticated, Forbidden, TooManyRequests
+    │   ├── Unauthenticated, Forbidden, TooManyRequests (LowBalanceLimited)
     │   ├── InsufficientCredits, QuotaExceeded
     │   └── CatalogueMalformed, AuditRefused, UsageArchived, OutOfScope
     ├── Unavailable         the world is away: wait and try again
@@ -185,6 +185,12 @@ class TooManyRequests(Rejected):
     """Too many requests came at once; ask again later."""
 
     code = "too_many_requests"
+
+
+class LowBalanceLimited(TooManyRequests):
+    """The customer's balance is low: what costs something is asked for less often then."""
+
+    code = "low_balance_limited"
 
 
 class InsufficientCredits(Rejected):

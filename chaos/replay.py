@@ -11,6 +11,8 @@ from chaos.oracle import EXACT, ZERO, Expected
 from chaos.world import GrantOf
 
 DEBT = "debt"
+#: Of which kind an entry is that gives, by the grant's source; any other is a grant.
+KINDS = {"adjustment": "adjustment", "subscription": "subscription"}
 NEVER = datetime.max.replace(tzinfo=UTC)
 Parts = dict[str, Decimal]
 
@@ -113,7 +115,7 @@ class Replay:
             amount, parts = -cost, self.purse.burn(cost, self.expected.contents[key].occurred_at)
         elif entry.kind == CHECKPOINT and self.archived:
             amount, parts = self._all_archived()
-        elif entry.kind == "grant" and given is not None:
+        elif given is not None and entry.kind == KINDS.get(given.source, "grant"):
             amount, parts = given.amount, self.purse.give(entry.grant_id or "", given)
         else:
             yield "its kind", "usage or a grant of ours", f"{entry.kind} {entry.idempotency_key}"

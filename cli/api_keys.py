@@ -30,7 +30,7 @@ def create(
 ) -> None:
     """Make a key. It is shown this once: only its hash is kept."""
     until = clock.in_utc(expires_at) if expires_at else None
-    made = service.create_key(tenant_id, name, may, _actor(), clock.now(), until)
+    made = service.create_key(tenant_id, name, may, actor(), clock.now(), until)
     if json:
         as_json({"key_id": made.key_id, "key": made.secret})
         return
@@ -58,7 +58,7 @@ def list_(tenant_id: TenantId, json: AsJson = False) -> None:
 @app.command()
 def revoke(tenant_id: TenantId, key_id: KeyId) -> None:
     """Let a key hold no longer: within five seconds, everywhere."""
-    service.revoke_key(tenant_id, key_id, _actor(), clock.now())
+    service.revoke_key(tenant_id, key_id, actor(), clock.now())
     console.print(f"key {key_id} is revoked")
 
 
@@ -70,7 +70,7 @@ def _state(key: KeyRow, now: datetime) -> str:
     return f"over since {moment(key.expires_at)}" if key.expires_at <= now else f"holds to {moment(key.expires_at)}"
 
 
-def _actor() -> Actor:
+def actor() -> Actor:
     """Who sits at the command line, as far as the machine knows."""
     try:
         return Actor(getpass.getuser(), Through.COMMAND_LINE)

@@ -23,6 +23,13 @@ def attach(tenant_id: TenantId, customer_id: CustomerId, payment_method: Payment
     console.print(f"customer {plain(customer_id)} pays with {plain(card)} from now on")
 
 
+@app.command("default")
+def choose(tenant_id: TenantId, customer_id: CustomerId, payment_method: PaymentMethod) -> None:
+    """Let a customer pay with another of the cards that they have."""
+    cards.choose(tenant_id, customer_id, payment_method, clock.now())
+    console.print(f"customer {plain(customer_id)} pays with {plain(payment_method)} from now on")
+
+
 @app.command()
 def detach(tenant_id: TenantId, customer_id: CustomerId, payment_method: PaymentMethod) -> None:
     """Take a card from a customer, for good."""

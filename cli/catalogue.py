@@ -10,12 +10,14 @@ import typer
 from billing.errors import Rejected
 from billing.money import in_minor_units, written
 from billing.prices import EVERYBODY, Price
+from billing.reasons import Reason
 from cli.show import NOTHING, AsJson, a_table, as_json, console, plain
 from config import clock
 from services import cards
 from services import customers as customer_service
 from services import prices as price_service
 from services import tenants as tenant_service
+from services.adjusting import Adjustment, adjust
 from services.catalogue_files import read_plans, read_prices, shipped
 from services.credits import Grant, grant
 from services.gateways import gateway
@@ -151,6 +153,23 @@ def grant_credits(
     given = grant(asked, clock.now())
     how = "granted" if given.is_new else "had been granted under this key before"
     console.print(f"{currency} {written(given.amount)} {how}; balance after it {written(given.balance_after)}")
+
+
+@credits_.command("adjust")
+def adjust_credits(
+    tenant_id: TenantId,
+    customer_id: CustomerId,
+    by: Annotated[str, typer.Option(help="How much more, or below zero less, such as -5.")],
+    key: Annotated[str, typer.Option(help="An idempotency key: the same key adjusts once.", callback=_named(255))],
+    currency: Annotated[str, typer.Option(help="Of which wallet.")] = "USD",
+    reason: Annotated[str, typer.Option(help="Why.")] = Reason.MANUAL_ADJUSTMENT.value,
+    into_debt: Annotated[bool, typer.Option("--into-debt", help="Take more than is available.")] = False,
+) -> None:
+    """Put a wallet right, once per key."""
+    asked = Adjustment(tenant_id, customer_id, currency, a_decimal(by), reason, key, into_debt)
+    done = adjust(asked, clock.now())
+    how = "adjusted" if done.is_new else "had been adjusted under this key before"
+    console.print(f"{currency} {written(done.amount)} {how}; balance after it {written(done.balance_after)}")
 
 
 def a_decimal(text: str) -> Decimal:

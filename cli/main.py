@@ -25,6 +25,7 @@ from cli import (
     quotas,
     statements,
     subscriptions,
+    tenant_settings,
     usage,
     webhooks,
 )
@@ -78,6 +79,7 @@ for name, commands in {
 }.items():
     app.add_typer(commands, name=name)
 usage.app.command("history")(desk.show_history)
+catalogue.tenants.command("settings")(tenant_settings.settings)
 
 
 @app.callback()

@@ -15,6 +15,7 @@ from billing.quotas import Quota
 from db.quotas import HARD_AS_JSON, from_json
 from db.schema.base import one_of
 from db.session import Connection
+from db.tenant_settings import from_json as thresholds_from_json
 
 
 class CustomerStanding(NamedTuple):
@@ -48,6 +49,11 @@ class CustomerStanding(NamedTuple):
     day_payments: int
     """Counted against the caps today."""
     day_minor: int
+    free_tier_credits: Decimal | None
+    """The tenant's own setting, as the three that follow; None: as the installation's says."""
+    affordability_buffer: Decimal | None
+    low_balance: Mapping[str, Decimal] | None
+    low_requests_per_minute: int | None
     quotas: tuple[tuple[Quota, Decimal], ...]
     """The hard ones that what was asked for would count in, each with what is used of it; none where nobody asked."""
 
@@ -93,7 +99,8 @@ SELECT c.tenant_id, c.customer_id, c.plan_id, c.plan_version, c.next_plan_id, c.
     p.starts_at, p.ends_at, p.plan_id AS period_plan_id, p.plan_version AS period_plan_version,
     coalesce(p.tokens, 0) AS tokens, p.opened_at IS NOT NULL AS is_opened,
     m.fee_state, m.open_tiers, m.waiting, m.waiting_minor, coalesce(d.payments, 0) AS day_payments,
-    coalesce(d.amount_minor, 0) AS day_minor, {{quotas}} AS quotas
+    coalesce(d.amount_minor, 0) AS day_minor, s.free_tier_credits, s.affordability_buffer, s.low_balance,
+    s.low_requests_per_minute, {{quotas}} AS quotas
 FROM customers c
 LEFT JOIN LATERAL (
     SELECT * FROM periods p
@@ -112,6 +119,7 @@ CROSS JOIN LATERAL (
 ) m
 LEFT JOIN collected_counts d
     ON d.tenant_id = c.tenant_id AND d.customer_id = c.customer_id AND d.starts_at = %(day)s
+LEFT JOIN tenant_settings s ON s.tenant_id = c.tenant_id
 WHERE c.tenant_id = %(tenant_id)s AND c.customer_id = %(customer_id)s
 """  # noqa: S608 - words of ours, no input
 
@@ -173,6 +181,7 @@ def standing(
     if not rows:
         return None
     customer = CustomerStanding._make(rows[0][2 : 2 + _CUSTOMER_FIELDS])
-    customer = customer._replace(quotas=from_json(cast("Any", customer.quotas)))
+    low_balance = thresholds_from_json(cast("Any", customer.low_balance))
+    customer = customer._replace(quotas=from_json(cast("Any", customer.quotas)), low_balance=low_balance)
     wallets = [WalletStanding._make(row[2 + _CUSTOMER_FIELDS :]) for row in rows]
     return customer, [one._replace(sources=one.sources or {}) for one in wallets if one.currency is not None]

@@ -18,7 +18,7 @@ TENANT = "nullif(current_setting('centavo.tenant_id', true), '')"
 CUSTOMER = "nullif(current_setting('centavo.customer_id', true), '')"
 
 #: What a tenant has for all its customers: each of them may read it, none may write it.
-SHARED = ("tenants", "plans")
+SHARED = ("tenants", "plans", "tenant_settings")
 
 #: Parts of a statement; they carry its number.
 OF_STATEMENTS = ("statement_balances", "statement_lines")

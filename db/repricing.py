@@ -59,8 +59,9 @@ def newest_price(connection: Connection) -> int:
 
 def lock_progress(connection: Connection) -> Progress:
     """How far prices were taken to what waits for them. Locks the one row."""
-    row = cast("Any", connection.execute(_PROGRESS).fetchone())
-    return Progress(*row[:4], Place(*row[4:]) if row[4] is not None else None)
+    row: Any = connection.execute(_PROGRESS).fetchone()
+    place = Place._make(row[4:]) if row[4] is not None else None
+    return Progress._make((*row[:4], place))
 
 
 def keep_progress(connection: Connection, progress: Progress) -> None:

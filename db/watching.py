@@ -40,7 +40,15 @@ _LOW = """
 SELECT w.tenant_id, w.wallet_id, w.customer_id, w.currency, own.amount, low.below
 FROM wallets w
 LEFT JOIN unnest(%(currencies)s::text[], %(belows)s::numeric[]) AS t(currency, below) ON t.currency = w.currency
-CROSS JOIN LATERAL (SELECT coalesce(w.low_below, t.below, %(other)s::numeric) AS below) low
+LEFT JOIN tenant_settings s ON s.tenant_id = w.tenant_id
+CROSS JOIN LATERAL (
+    SELECT coalesce(
+        w.low_below,
+        CASE WHEN s.low_balance IS NULL THEN coalesce(t.below, %(other)s::numeric)
+            ELSE coalesce(s.low_balance->>w.currency, s.low_balance->>'')::numeric
+        END
+    ) AS below
+) low
 CROSS JOIN LATERAL (
     SELECT coalesce(sum((one->>1)::numeric), 0) - w.debt - w.reserved AS amount
     FROM json_array_elements(w.open_grants::json) AS one

@@ -15,6 +15,7 @@ from db.audit import Difference
 from db.customers import existing_tenants
 from db.session import Connection, in_transaction
 from db.wallet_checks import BALANCE, NAMED_BY_CUSTOMER, WALLET_CHECKS
+from services import tenant_settings
 from services.audit import Audit, audit
 
 log = logger(__name__)
@@ -66,15 +67,23 @@ def _freeze(connection: Connection, found: Sequence[Difference], now: datetime) 
 def _tell(connection: Connection, result: Audit, now: datetime) -> None:
     """Raise an alert for each tenant of whose rows, or of the value of one of whose wallets, too much differs."""
     numbers = Counter(one.tenant_id for one in result.shown)
-    chosen = settings()
-    for tenant_id in sorted(existing_tenants(connection, [*numbers])):
+    for tenant_id, chosen in sorted(_thresholds(connection, [*numbers]).items()):
         own = [one for one in result.shown if one.tenant_id == tenant_id]
         percent = WHOLE * numbers[tenant_id] / max(result.rows_of[tenant_id], 1)
         value = max((_off_percent(one) for one in own), default=Decimal(0))
-        if percent > chosen.audit_alert_percent or value > chosen.audit_alert_value_percent:
+        if percent > chosen[0] or value > chosen[1]:
             first = f"{own[0].check}: {own[0].subject}: expected {own[0].expected}, found {own[0].actual}"
             detail = f"{len(own)} differences, {percent:.6f} % of what was checked; the first: {first}"
             raise_alert(connection, tenant_id, AlertKind.AUDIT_DIFFERS, "audit", detail, now)
+
+
+def _thresholds(connection: Connection, named: Sequence[str]) -> dict[str, tuple[Decimal, Decimal]]:
+    """Of how many percent of rows, and of a wallet's value, each of these tenants is told: of those that are there."""
+    chosen = tenant_settings.in_force(connection, existing_tenants(connection, named))
+    return {
+        tenant_id: (one.audit_alert_percent or Decimal(0), one.audit_alert_value_percent or Decimal(0))
+        for tenant_id, one in chosen.items()
+    }
 
 
 def _off_percent(difference: Difference) -> Decimal:

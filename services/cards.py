@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from uuid import uuid5
 
-from billing.errors import CustomerNotFound, NotFound
+from billing.errors import CustomerNotFound, NotFound, Rejected
 from config.logging import logger
 from config.settings import settings
 from db import cards as rows
@@ -51,6 +51,28 @@ def attach(
     in_transaction(lambda connection: _take(connection, tenant_id, customer_id, card, now, now))
     log.info("card attached", tenant_id=tenant_id, customer_id=customer_id, payment_method=card_id)
     return card_id
+
+
+def choose(tenant_id: str, customer_id: str, payment_method_id: str, now: datetime) -> None:
+    """Let a customer pay with another of the cards that they have. What waited for a card is re-opened.
+
+    Raises `CardNotFound`, `Rejected` (the card is not tried any more).
+    """
+
+    def work(connection: Connection) -> None:
+        rows.lock_customer(connection, tenant_id, customer_id)
+        known = rows.find(connection, payment_method_id)
+        if known is None or (known.tenant_id, known.customer_id) != (tenant_id, customer_id) or known.detached_at:
+            raise CardNotFound(customer_id=customer_id, payment_method=payment_method_id)
+        if known.hold_reason:
+            raise Rejected("this card is not tried any more; give another one", reason=known.hold_reason)
+        face = Face(known.brand, known.last4, known.exp_month, known.exp_year)
+        rows.save(connection, tenant_id, customer_id, payment_method_id, face, now)
+        if rows.make_default(connection, tenant_id, customer_id, payment_method_id, now):
+            holds.new_card(connection, tenant_id, customer_id, now)
+
+    in_transaction(work)
+    log.info("card chosen", tenant_id=tenant_id, customer_id=customer_id, payment_method=payment_method_id)
 
 
 def start_setup(tenant_id: str, customer_id: str, gateway: PaymentGateway, now: datetime) -> SetupIntentSnapshot:

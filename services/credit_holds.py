@@ -134,7 +134,7 @@ def _needed(connection: Connection, found: Standing, wish: HoldWish, now: dateti
     """What is needed of a wallet. Raises `InsufficientCredits`, `Rejected` (nothing is)."""
     if wish.items is not None:
         rated = quoting.rate_items(connection, found, wish.items, now)
-        buffer = settings().affordability_buffer if wish.buffer is None else wish.buffer
+        buffer = found.affordability_buffer if wish.buffer is None else wish.buffer
         asked = afford_rated(found, rated, buffer, now)
     else:
         assert wish.amount is not None

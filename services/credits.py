@@ -11,6 +11,7 @@ from billing.grants import PRIORITIES, Source
 from billing.money import COST_PLACES, DIGITS, written
 from billing.payments import AlertKind
 from billing.plans import DEFAULT_GRACE_HOURS
+from billing.reasons import kind_of
 from config.logging import logger
 from db import grants as grant_rows
 from db import wallets as rows
@@ -88,7 +89,9 @@ def _grant(connection: Connection, asked: Grant, now: datetime) -> Granted:
     if before is not None:
         return before
 
-    told = Told("grant", _contra(asked), asked.reason, idempotency_key=asked.idempotency_key)
+    told = Told(
+        kind_of(Source(asked.source)).value, _contra(asked), asked.reason, idempotency_key=asked.idempotency_key
+    )
     gift = _gift(connection, asked)
     entry = wallet.give(gift, told, payable_debt(connection, wallet, gift))
     write(connection, wallets)
@@ -173,7 +176,7 @@ def _contra(asked: Grant) -> str:
 
 
 def _check(asked: Grant, now: datetime) -> None:
-    _check_amount(asked.amount)
+    check_amount(asked.amount, "a grant is an amount above zero")
     if asked.source not in {source.value for source in Source}:
         raise Rejected(f"{asked.source!r} is no source; there are {', '.join(sorted(Source))}")
     if asked.priority is not None and not 0 <= asked.priority <= PRIORITY_MAX:
@@ -182,9 +185,10 @@ def _check(asked: Grant, now: datetime) -> None:
         raise Rejected("a grant ends later than now, and than it begins", expires_at=asked.expires_at.isoformat())
 
 
-def _check_amount(amount: Decimal) -> None:
+def check_amount(amount: Decimal, says: str) -> None:
+    """Raises `Rejected`, saying so, for what is no amount above zero, or has more digits than are kept."""
     if not amount.is_finite() or amount <= 0:
-        raise Rejected("a grant is an amount above zero", amount=str(amount))
+        raise Rejected(says, amount=str(amount))
     # More digits than the context has would be rounded away before anyone could count them.
     is_exact = len(amount.as_tuple().digits) <= DIGITS
     exponent = amount.normalize().as_tuple().exponent

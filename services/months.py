@@ -20,8 +20,8 @@ from billing.payments import AlertKind, PaymentKind, payment_id
 from billing.periods import Period, Terms, begin, missing
 from billing.plans import Plan
 from billing.subscriptions import Subscription, fee_minor, free_credits_id
+from billing.tenant_settings import TenantSettings
 from config.logging import logger
-from config.settings import settings
 from db import grants as grant_rows
 from db import months as rows
 from db import owed as owed_rows
@@ -29,7 +29,7 @@ from db import wallets as wallet_rows
 from db.months import Due, KnownPeriod, OpenedPeriod, PeriodKey, SubscriptionRow
 from db.owed import NewPayment
 from db.session import Connection, in_transaction
-from services import accounts, alone, catalogue
+from services import accounts, alone, catalogue, tenant_settings
 from services.ledger import Gift, Identity, Told, open_wallets, payable_debt, wallet_in, write
 
 log = logger(__name__)
@@ -240,10 +240,13 @@ def _give_credits(connection: Connection, covered: Iterable[_Covered], now: date
     They pay for what occurs in the period, and what is left of them is broken when its grace is over.
     """
     installation = catalogue.installation(connection)
+    given = list(covered)
+    undecided = {customer.row.tenant_id for customer, _, plan in given if plan.free_credits is None}
+    chosen = tenant_settings.in_force(connection, undecided) if undecided else {}
     gifts = [
         (customer.identity, plan.free_credits_currency, _gift(installation, customer.identity, period, amount, plan))
-        for customer, period, plan in covered
-        if (amount := settings().free_tier_credits if plan.free_credits is None else plan.free_credits)
+        for customer, period, plan in given
+        if (amount := _free_credits(plan, chosen.get(customer.row.tenant_id)))
     ]
     known = grant_rows.given(connection, [(i[0], gift.grant_id) for i, _, gift in gifts]) if gifts else set()
     new = [one for one in gifts if (one[0][0], one[2].grant_id) not in known]
@@ -257,6 +260,10 @@ def _give_credits(connection: Connection, covered: Iterable[_Covered], now: date
         wallet.give(gift, told, payable_debt(connection, wallet, gift))
     write(connection, [wallet for wallets in opened.values() for wallet in wallets])
     return len(new)
+
+
+def _free_credits(plan: Plan, chosen: TenantSettings | None) -> Decimal | None:
+    return plan.free_credits if plan.free_credits is not None or chosen is None else chosen.free_tier_credits
 
 
 def _gift(installation: UUID, identity: Identity, period: Period, amount: Decimal, plan: Plan) -> Gift:

@@ -12,6 +12,7 @@ from billing.payments import PaymentState
 from billing.periods import Period, Terms, begin
 from billing.plans import Plan
 from billing.subscriptions import Subscription
+from billing.tenant_settings import low_below
 from config.settings import settings
 from db import customers as customer_rows
 from db import desk as rows
@@ -50,6 +51,25 @@ class Standing:
     @property
     def currencies(self) -> tuple[str, ...]:
         return tuple(wallet.currency for wallet in self.wallets)
+
+    @property
+    def affordability_buffer(self) -> Decimal:
+        own = self.row.affordability_buffer
+        return settings().affordability_buffer if own is None else own
+
+    def free_credits(self, plan: Plan) -> Decimal:
+        """How many credits come free with a period on this plan."""
+        if plan.free_credits is not None:
+            return plan.free_credits
+        own = self.row.free_tier_credits
+        return settings().free_tier_credits if own is None else own
+
+    def low_below(self, wallet: WalletStanding) -> Decimal | None:
+        """Below how much a wallet is low: its own threshold, else the tenant's, else the installation's."""
+        if wallet.low_below is not None:
+            return wallet.low_below
+        own = self.row.low_balance
+        return settings().low_below(wallet.currency) if own is None else low_below(own, wallet.currency)
 
     def wallet(self, currency: str | None) -> WalletStanding:
         """The wallet in a currency, or the only one. Raises `WalletNotFound`, `Rejected` (there are several)."""

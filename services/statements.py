@@ -15,6 +15,7 @@ from typing import Any
 from billing.errors import CustomerNotFound, NotFound, Stopping, Unavailable
 from billing.money import ZERO
 from billing.payments import AlertKind, PaymentKind
+from billing.reasons import EntryKind
 from billing.statements import AccountKind, Balance, Line, LineKind, Statement
 from config.logging import logger
 from db import customers as customer_rows
@@ -201,7 +202,8 @@ def _of_usage(connection: Connection, key: PeriodKey) -> Iterator[Line]:
 
 def _of_entries(connection: Connection, key: PeriodKey) -> Iterator[Line]:
     for entry in rows.entries(connection, key):
-        kind = LineKind.ADJUSTMENT if entry.kind == "subscription" else LineKind(entry.kind)
+        # What a subscription gives is told among grants, with its source.
+        kind = LineKind.GRANT if entry.kind == EntryKind.SUBSCRIPTION else LineKind(entry.kind)
         said = {"source": entry.source, "reason": entry.reason}
         refers = {
             "entry": entry.seq,

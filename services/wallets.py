@@ -109,8 +109,22 @@ def balance(tenant_id: str, customer_id: str, now: datetime, currency: str | Non
             found.plan.name,
             _status(found, now),
             found.period.ends_at,
-            tuple(_wallet(wallet, reset, now) for wallet in wallets),
+            tuple(_wallet(found, wallet, reset, now) for wallet in wallets),
         )
+
+    return ask(work)
+
+
+def is_low(tenant_id: str, customer_id: str, now: datetime) -> bool:
+    """Whether a wallet of a customer has less than its threshold; one without grants and debt is not in use.
+
+    One statement; takes no lock. Raises `TenantNotFound`, `CustomerNotFound`.
+    """
+
+    def work(connection: Connection) -> bool:
+        found = standing.read(connection, tenant_id, customer_id, now, with_sources=False)
+        used = [wallet for wallet in found.wallets if wallet.received_total > 0 or wallet.balance < 0]
+        return any(_is_below(weighed(wallet, now), found.low_below(wallet)) for wallet in used)
 
     return ask(work)
 
@@ -126,7 +140,7 @@ def can_afford(
     buffer: Decimal | None = None,
     purpose: Purpose = NOTHING_IN_PARTICULAR,
 ) -> Affordability:
-    """Whether a customer may use what costs so much, or these items; with a buffer (1.2, or as the setting says).
+    """Whether a customer may use what costs so much, or these items; with a buffer (1.2, or as is set).
 
     Items are rated as their usage would be. Tokens that a plan with tiers covers are measured against the period,
     everything else against the wallet in its currency; a cost against the wallet told, or the only one. Hard quotas,
@@ -138,8 +152,8 @@ def can_afford(
     """
     if (cost is None) == (items is None):
         raise Rejected("say either a cost or items")
-    factor = settings().affordability_buffer if buffer is None else buffer
-    check_buffer(factor)
+    if buffer is not None:
+        check_buffer(buffer)
     if cost is not None:
         standing.check_amount(cost)
     if items is not None:
@@ -147,6 +161,7 @@ def can_afford(
 
     def work(connection: Connection) -> Affordability:
         found = standing.read(connection, tenant_id, customer_id, now, with_sources=False, purpose=asdict(purpose))
+        factor = found.affordability_buffer if buffer is None else buffer
         if items is not None:
             return afford_rated(found, quoting.rate_items(connection, found, items, now), factor, now)
         wallet = found.wallet(currency)
@@ -172,7 +187,7 @@ def set_overdraft(tenant_id: str, customer_id: str, currency: str, overdraft: De
 
 
 def set_low_balance(tenant_id: str, customer_id: str, currency: str, low_below: Decimal | None) -> None:
-    """Below how much a wallet is low, from now on; None: as the setting `low_balance` says.
+    """Below how much a wallet is low, from now on; None: as the tenant, or the installation, has it.
 
     Raises `WalletNotFound`, `Rejected` (no such amount).
     """
@@ -217,16 +232,16 @@ def afford_rated(found: Standing, rated: Rated, factor: Decimal, now: datetime) 
     return Affordability(tuple(checks))
 
 
-def _wallet(wallet: WalletStanding, reset: tuple[str, Reset] | None, now: datetime) -> WalletBalance:
+def _wallet(found: Standing, wallet: WalletStanding, reset: tuple[str, Reset] | None, now: datetime) -> WalletBalance:
     has = weighed(wallet, now)
-    low_below = settings().low_below(wallet.currency) if wallet.low_below is None else wallet.low_below
+    low_below = found.low_below(wallet)
     refill = None
     if wallet.refilled_at is not None and wallet.refill_amount is not None and wallet.refill_source is not None:
         refill = Refill(wallet.refilled_at, wallet.refill_amount, Source(wallet.refill_source))
     return WalletBalance(
         wallet.currency,
         has,
-        low_below is not None and has.own < low_below,
+        _is_below(has, low_below),
         low_below,
         wallet.used_total,
         wallet.purchased_total or Decimal(0),
@@ -237,6 +252,10 @@ def _wallet(wallet: WalletStanding, reset: tuple[str, Reset] | None, now: dateti
     )
 
 
+def _is_below(has: Balance, low_below: Decimal | None) -> bool:
+    return low_below is not None and has.own < low_below
+
+
 def _next_reset(connection: Connection, found: Standing) -> tuple[str, Reset] | None:
     """Free credits come with the next period, on the plan that it will be on, unless nothing goes on by then."""
     at = found.period.ends_at
@@ -245,7 +264,7 @@ def _next_reset(connection: Connection, found: Standing) -> tuple[str, Reset] | 
         return None
     key = (found.tenant_id, *found.terms.plan_at(at))
     plan = catalogue.plans(connection, [key])[key]
-    amount = settings().free_tier_credits if plan.free_credits is None else plan.free_credits
+    amount = found.free_credits(plan)
     return (plan.free_credits_currency, Reset(at, amount)) if amount else None
 
 

@@ -4,11 +4,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
-from fastapi import Query, Response
+from fastapi import Query, Request, Response
 from pydantic import Field
 
 from api.access import Seen, SeenAmongAll, Viewer
 from api.fields import PAGE_ROWS, Amount, Answer, Asking, Currency, Cursor, Limit, Number
+from api.low_limits import LowLimits
 from api.routes import answered, problems, router
 from billing.affordability import Affordability, Refusal
 from billing.grants import Source
@@ -277,8 +278,10 @@ def get_wallet(
     response_model=AffordabilityAnswer,
     responses=problems(404, has_body=True),
 )
-def check_affordability(seen: SeenAmongAll, question: AffordabilityQuestion) -> Response:
+def check_affordability(request: Request, seen: SeenAmongAll, question: AffordabilityQuestion) -> Response:
     """Asked before each model call; with a buffer: nobody knows how long an answer becomes. Sets nothing aside."""
+    low_limits: LowLimits = request.app.state.low_limits
+    low_limits.take(*seen)
     cost: Decimal | None = question.cost
     found = wallets.can_afford(
         *seen,

@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, Field, model_validator
 from api.access import CustomerId, OfTenant, Seen, Viewer, Writer, in_sight
 from api.fields import Amount, Answer, Asking, Currency, Nothing, Number
 from api.idempotency import IdempotencyKey, answered_once
+from api.low_limits import LowLimits
 from api.routes import problems, router
 from billing.credit_holds import HoldState
 from billing.quotas import Measure, QuotaKind, Scope
@@ -142,8 +143,10 @@ def open_hold(
     request: Request, caller: Writer, customer_id: CustomerId, question: HoldQuestion, idempotency_key: IdempotencyKey
 ) -> Response:
     """Once per key. Refused with 402 where less is available, and with 429 where a hard quota leaves no room."""
+    low_limits: LowLimits = request.app.state.low_limits
 
     def work(_first_at: datetime) -> tuple[int, HoldOpened]:
+        low_limits.take(caller.tenant_id, customer_id)
         opened = credit_holds.reserve(question.wish(caller.tenant_id, customer_id, idempotency_key), clock.now())
         return 201, HoldOpened.of(opened)
 

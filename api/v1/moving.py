@@ -14,10 +14,12 @@ from api.routes import problems, router
 from billing.grants import Source
 from billing.money import written
 from billing.payments import PaymentState
+from billing.reasons import Reason
 from centavo.events import Name
 from config import clock
+from services import adjusting, topups
 from services import credits as credit_service
-from services import topups
+from services.adjusting import Adjustment
 from services.credits import PRIORITY_MAX, Grant
 from services.requests import Act
 from services.topups import Offer
@@ -34,7 +36,7 @@ class GrantQuestion(Asking):
     currency: Currency
     amount: Amount
     source: Source = Source.PROMO
-    reason: Annotated[Name, Field(examples=["welcome_bonus"])] = "manual_adjustment"
+    reason: Annotated[Name, Field(examples=["welcome_bonus"])] = Reason.MANUAL_ADJUSTMENT.value
     valid_from: AwareDatetime | None = Field(default=None, description="It pays for what occurs from then on.")
     expires_at: AwareDatetime | None = Field(default=None, description="And before this.")
     priority: Annotated[int, Field(ge=0, le=PRIORITY_MAX)] | None = Field(
@@ -55,6 +57,21 @@ class GrantAnswer(Answer):
     currency: str
     amount: Number
     balance_after: Number
+
+
+class AdjustmentQuestion(Asking):
+    """How much a wallet is to have more, or below zero less, and why."""
+
+    currency: Currency
+    amount: Annotated[Amount, Field(examples=["-5.00"])]
+    reason: Annotated[Name, Field(examples=["manual_adjustment"])] = Reason.MANUAL_ADJUSTMENT.value
+    into_debt: bool = Field(default=False, description="Take more than is available, if need be.")
+
+    model_config = Asking.model_config | {
+        "json_schema_extra": {
+            "examples": [{"currency": "USD", "amount": "-5.00", "reason": "manual_adjustment"}],
+        },
+    }
 
 
 class TopUpQuestion(Asking):
@@ -107,6 +124,33 @@ def grant_credits(
 
     detail = {"amount": written(question.amount), "currency": question.currency, "source": question.source.value}
     act = Act("credits.grant", customer_id, detail | {"reason": question.reason})
+    return answered_once(request, caller, idempotency_key, question, work, act=act)
+
+
+@routes.post(
+    "/customers/{customer_id:path}/adjustments",
+    operation_id="adjust_credits",
+    summary="Put a wallet right",
+    status_code=201,
+    response_model=GrantAnswer,
+    responses=problems(402, 404, 409, has_body=True),
+)
+def adjust_credits(
+    request: Request,
+    caller: Admin,
+    customer_id: CustomerId,
+    question: AdjustmentQuestion,
+    idempotency_key: IdempotencyKey,
+) -> Response:
+    """Once per key, for ever. What is taken comes from what would pay now; 402 where less is available."""
+
+    def work(_first_at: datetime) -> tuple[int, GrantAnswer]:
+        what = (question.currency, question.amount, question.reason, idempotency_key, question.into_debt)
+        done = adjusting.adjust(Adjustment(caller.tenant_id, customer_id, *what), clock.now())
+        amounts = {"currency": done.currency, "amount": done.amount, "balance_after": done.balance_after}
+        return 201, GrantAnswer(customer_id=customer_id, **amounts)
+
+    act = Act("credits.adjust", customer_id, question.model_dump(mode="json"))
     return answered_once(request, caller, idempotency_key, question, work, act=act)
 
 

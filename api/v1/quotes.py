@@ -3,11 +3,12 @@
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Query, Request
 from pydantic import AwareDatetime, Field
 
 from api.access import Caller, in_sight
 from api.fields import PAGE_ROWS, Answer, Asking, Cursor, Limit, Number
+from api.low_limits import LowLimits
 from api.routes import problems, router
 from billing import quotes as rules
 from billing.prices import LadderSpan, Price
@@ -163,10 +164,12 @@ class PriceFound(Answer):
 
 
 @routes.post("/quotes", operation_id="quote", summary="What usage would cost", responses=problems(404, has_body=True))
-def quote(caller: Caller, question: QuoteQuestion) -> QuoteAnswer:
+def quote(request: Request, caller: Caller, question: QuoteQuestion) -> QuoteAnswer:
     """Rated as usage would be: unit prices, costs, total, what fee and tiers cover, how it could be paid."""
     if question.customer_id is not None:
         in_sight(caller, question.customer_id)
+        low_limits: LowLimits = request.app.state.low_limits
+        low_limits.take(caller.tenant_id, question.customer_id)
     return QuoteAnswer.of(quotes.quote(caller.tenant_id, question.customer_id, question.items, clock.now()))
 
 

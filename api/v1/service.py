@@ -14,6 +14,7 @@ from api.v1.history import EventStatus
 from billing.access import Capability
 from billing.errors import Unavailable
 from billing.quotes import BillingMethod
+from billing.reasons import Reason
 from config import clock
 from config.settings import SettingsMissing, settings
 from payments.reachability import reach
@@ -44,6 +45,7 @@ class Info(Answer):
     service_types: list[str] = Field(description="Those that are usual; an event may name any.")
     billing_methods: list[BillingMethod]
     event_statuses: list[EventStatus]
+    reasons: list[Reason] = Field(description="Why value moves: those that are usual; any word will do.")
     capabilities: list[Capability]
 
 
@@ -120,6 +122,7 @@ async def get_info() -> Info:
         service_types=[*SERVICE_TYPES],
         billing_methods=[*BillingMethod],
         event_statuses=[*EventStatus],
+        reasons=[*Reason],
         capabilities=[*Capability],
     )
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from api.access import Admin, Writer
 from api.fields import Answer, Asking, Number, Why
 from api.idempotency import IdempotencyKey, answered_once
+from api.low_limits import LowLimits
 from api.routes import Responses, problems, router
 from api.v1.history import EventStatus
 from api.waiting import Waiting
@@ -181,8 +182,10 @@ async def record_usage(
     request: Request, caller: Writer, question: UsageQuestion, idempotency_key: IdempotencyKey, wait: Wait = None
 ) -> Response:
     """By the way that workers record envelopes: exactly once per event key, into debt if need be."""
+    low_limits: LowLimits = request.app.state.low_limits
 
     def work(first_at: datetime) -> tuple[int, UsageAnswer]:
+        low_limits.take(caller.tenant_id, question.customer_id)
         event = question.event(caller.tenant_id, idempotency_key, first_at)
         found = record_one(
             event,

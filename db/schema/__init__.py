@@ -15,6 +15,7 @@ from db.schema import (
     repricing,
     reserving,
     sql_face,
+    tenancy,
     ticking,
 )
 from db.schema.base import metadata
@@ -32,6 +33,7 @@ __all__ = [
     "repricing",
     "reserving",
     "sql_face",
+    "tenancy",
     "ticking",
 ]
 

@@ -85,6 +85,8 @@ def test_what_moves_value_wants_a_key(document: dict[str, Any]) -> None:
         "/v1/usage/{key}/cancel",
         "/v1/customers/{customer_id}/grants",
         "/v1/customers/{customer_id}/top-ups",
+        "/v1/customers/{customer_id}/adjustments",
+        "/v1/customers/{customer_id}/cards",
         "/v1/customers/{customer_id}/holds",
         "/v1/holds/{hold_id}/release",
         "/v1/customers",

@@ -33,6 +33,7 @@ THROUGH_PAYMENTS = {"webhook_events"}
 FOR_CUSTOMERS = {
     "tenants": "the tenant that they are customers of",
     "plans": "what the tenant offers",
+    "tenant_settings": "what the tenant has set for all of them",
 }
 
 EVERYTHING = """

@@ -417,6 +417,7 @@ STANDING: dict[str, Row] = {
         "created_at": NOW,
         "created_by": "root",
     },
+    "tenant_settings": {"tenant_id": "acme", "affordability_buffer": "1.5", "updated_at": NOW},
     "idempotent_requests": {
         "tenant_id": "acme",
         "idempotency_key": "grant-1",
@@ -506,6 +507,7 @@ ANOTHER: dict[str, Row] = {
     "quotas": {"quota_id": 2, "name": "other tokens"},
     "quota_counts": {"subject": "bob"},
     "limit_warnings": {"percent": 100},
+    "tenant_settings": {"tenant_id": "beta"},
     "api_keys": {"key_id": OTHER_KEY},
     "idempotent_requests": {"idempotency_key": "grant-2"},
     "admin_acts": {"act_id": 2, "action": "top_up.request"},

@@ -13,6 +13,7 @@ from billing.statements import AccountKind, LineKind, Statement
 from centavo import Item
 from config.settings import settings
 from services import cards, closing, refunds, statements
+from services.adjusting import Adjustment, adjust
 from services.collect import claim_due, collect
 from services.credits import Grant, grant
 from services.gateways import gateway
@@ -110,6 +111,29 @@ def test_a_wallet_goes_from_statement_to_statement() -> None:
     assert [opening for opening, _ in wallet[1:]] == [closing for _, closing in wallet[:-1]]
     assert wallet[0][0] == 0
     assert one("SELECT count(*) FROM ledger_entries WHERE kind = 'breakage'") == (3,)
+
+
+def test_what_a_subscription_gave_and_what_was_put_right_are_told_as_such() -> None:
+    """A credit of a subscription among grants, an adjustment as one, whichever way it went."""
+    offered(MIXED)
+    joined(JANUARY)
+    turned(JANUARY)
+    given = (Decimal(5), "subscription", "subscription_refill", "s")
+    grant(Grant(TENANT, "ana", "USD", *given), JANUARY + DAY)
+    for amount in ("3", "-2"):
+        asked = Adjustment(TENANT, "ana", "USD", Decimal(amount), "manual_adjustment", amount)
+        adjust(asked, JANUARY + DAY)
+
+    everything(FEBRUARY + GRACE)
+
+    january = stated()[0]
+    lines = [(line.kind.value, line.amount, line.about.get("source")) for line in january.lines]
+    assert ("grant", Decimal(5), "subscription") in lines
+    assert [line for line in lines if line[0] == "adjustment"] == [
+        ("adjustment", Decimal(3), "adjustment"),
+        ("adjustment", Decimal(-2), None),
+    ]
+    assert balances(january)["wallet", "USD"] == (0, 16)
 
 
 def test_an_event_that_comes_within_the_grace_is_in_the_statement_of_its_month() -> None:
