@@ -23,6 +23,7 @@ from cli import (
     payments,
     processes,
     quotas,
+    shadow,
     statements,
     subscriptions,
     tenant_settings,
@@ -79,6 +80,7 @@ for name, commands in {
 }.items():
     app.add_typer(commands, name=name)
 usage.app.command("history")(desk.show_history)
+catalogue.prices.add_typer(shadow.app, name="shadow")
 catalogue.tenants.command("settings")(tenant_settings.settings)
 
 

@@ -9,7 +9,7 @@ pages, so a period may have millions of them; meanwhile its customer's new usage
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -85,7 +85,7 @@ Page = list[tuple[PastEvent, Rerated | Parking]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Period:
+class RatedPeriod:
     """One period of one customer, and the prices at which it is rated."""
 
     tenant_id: str
@@ -153,7 +153,7 @@ def rerate(
     periods, prices = in_transaction(lambda connection: (_chosen(connection, asked), _prices(connection, asked)))
     results: dict[str, CustomerResult] = {}
     for done, (customer_id, starts_at) in enumerate(periods, 1):
-        period = _Period(asked.tenant_id, customer_id, starts_at, prices)
+        period = RatedPeriod(asked.tenant_id, customer_id, starts_at, prices)
         work = partial(_apply, period, asked.reason, now) if is_applied else partial(_look, period)
         result = in_transaction(work)
         results.setdefault(customer_id, CustomerResult(customer_id)).join(result)
@@ -184,8 +184,12 @@ def _chosen(connection: Connection, asked: Asked) -> list[tuple[str, datetime]]:
 
 def _prices(connection: Connection, asked: Asked) -> Prices:
     """The same for all customers: what the book says when the run begins."""
-    given = [_as_price(new) for new in asked.prices or ()]
-    return Prices.of(price_rows.load_all(connection), asked.tenant_id, given)
+    return prices_with(connection, asked.tenant_id, asked.prices or ())
+
+
+def prices_with(connection: Connection, tenant_id: str, given: Iterable[NewPrice]) -> Prices:
+    """The book's prices for a tenant, with some given before them."""
+    return Prices.of(price_rows.load_all(connection), tenant_id, [_as_price(new) for new in given])
 
 
 def _as_price(new: NewPrice) -> Price:
@@ -194,16 +198,16 @@ def _as_price(new: NewPrice) -> Price:
     return Price(price_id=0, **facts)
 
 
-def _look(period: _Period, connection: Connection) -> CustomerResult:
+def _look(period: RatedPeriod, connection: Connection) -> CustomerResult:
     """What would differ. Locks nothing."""
     rows.be_patient(connection)
     result = CustomerResult(period.customer_id)
-    for page in _rated(period, connection):
+    for page in rated_pages(period, connection):
         result.count(page)
     return result
 
 
-def _apply(period: _Period, reason: str, now: datetime, connection: Connection) -> CustomerResult:
+def _apply(period: RatedPeriod, reason: str, now: datetime, connection: Connection) -> CustomerResult:
     """Correct it: wallets, then the period's row, then corrections, entries and grants."""
     rows.be_patient(connection)
     identity = (period.tenant_id, period.customer_id)
@@ -213,7 +217,7 @@ def _apply(period: _Period, reason: str, now: datetime, connection: Connection) 
         refuse_archived(connection, period.tenant_id, [(period.customer_id, period.starts_at)])
     correcting = Correcting(connection, locked, wallets, reason, now)
     result = CustomerResult(period.customer_id)
-    for page in _rated(period, connection):
+    for page in rated_pages(period, connection):
         changed = [one for _, one in page if isinstance(one, Rerated) and one.is_changed]
         burned = correcting.burned([one.event for one in changed])
         for one in changed:
@@ -226,7 +230,7 @@ def _apply(period: _Period, reason: str, now: datetime, connection: Connection) 
     return result
 
 
-def _rated(period: _Period, connection: Connection) -> Iterator[Page]:
+def rated_pages(period: RatedPeriod, connection: Connection) -> Iterator[Page]:
     """The events of a period at the prices asked for, page by page.
 
     Where a price adds up over the period, all of it is counted before.

@@ -52,6 +52,7 @@ def configuration(chosen: Settings) -> dict[str, Any]:
             "tasks.deliveries",
             "tasks.inbox",
             "tasks.parked",
+            "tasks.shadowing",
             "tasks.ticks",
         ),
         "beat_schedule": schedule(chosen),

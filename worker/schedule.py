@@ -43,6 +43,7 @@ def schedule(chosen: Settings) -> dict[str, dict[str, Any]]:
         "alerts to deliver": _tick(names.SWEEP_ALERTS, 10.0, chosen),
         "quotas that were reached together": _tick(names.LOOK_AT_QUOTAS, 60.0, chosen),
         "usage that has its price at last": _tick(names.REPLAY_PRICED, 10.0, chosen),
+        "usage by prices beside the live ones": _tick(names.RATE_SHADOW_PRICES, 60.0, chosen),
         "that beat ticks": _tick(names.NOTE_TICK, NOTED_SECONDS, chosen),
         "that Stripe is there": _tick(names.REACH_STRIPE, REACHED_SECONDS, chosen),
         "webhooks that were missed": _look(names.LOOK_FOR_MISSED_WEBHOOKS, chosen),

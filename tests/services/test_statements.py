@@ -133,7 +133,7 @@ def test_what_a_subscription_gave_and_what_was_put_right_are_told_as_such() -> N
         ("adjustment", Decimal(3), "adjustment"),
         ("adjustment", Decimal(-2), None),
     ]
-    assert balances(january)["wallet", "USD"] == (0, 16)
+    assert balances(january)["wallet", "USD"] == (Decimal(0), Decimal(16))
 
 
 def test_an_event_that_comes_within_the_grace_is_in_the_statement_of_its_month() -> None:
