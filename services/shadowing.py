@@ -17,6 +17,7 @@ import msgspec
 from billing.errors import AlreadyExists, CursorMalformed, NotFound, Rejected, Stopping, TenantNotFound, Unavailable
 from billing.money import ZERO
 from billing.rating import Parking
+from billing.rerating import PastEvent, Prices, Rerated
 from config.logging import logger
 from db import corrections as correction_rows
 from db import customers as customer_rows
@@ -33,7 +34,7 @@ log = logger(__name__)
 NAME_CHARACTERS_MAX = 64
 PRICES_MAX = 5000
 #: Periods of a list that are rated at once.
-RATED_AT_ONCE = 10
+RATED_AT_ONCE = 50
 #: A period is rated again no sooner than after this, and after as much more as it has events.
 AGAIN_AFTER = timedelta(minutes=5)
 EVENTS_A_SECOND = 1000
@@ -82,12 +83,17 @@ class _Day:
 class _Sums:
     days: dict[tuple[date, str], _Day] = field(default_factory=dict)
 
-    def add(self, at: datetime, currency: str, live: Decimal, shadow: Decimal | None) -> None:
-        day = self.days.setdefault((at.astimezone(UTC).date(), currency), _Day())
+    def add(self, event: PastEvent, rated: Rerated | Parking) -> None:
+        """Count an event. What is covered by a plan, and costs nothing by either list, has no currency to count in."""
+        is_unrated = isinstance(rated, Parking)
+        currency = event.currency if isinstance(rated, Parking) else rated.currency
+        if currency is None and not is_unrated:
+            return
+        day = self.days.setdefault((event.occurred_at.astimezone(UTC).date(), currency or ""), _Day())
         day.events += 1
-        day.unrated += shadow is None
-        day.live += live
-        day.shadow += live if shadow is None else shadow
+        day.unrated += is_unrated
+        day.live += event.cost
+        day.shadow += event.cost if isinstance(rated, Parking) else rated.cost
 
 
 def start(tenant_id: str, name: str, prices: Sequence[NewPrice], now: datetime) -> Shadow:
@@ -166,9 +172,12 @@ def rate_some(now: datetime) -> int:
 
 def _rate_list(row: ShadowRow, now: datetime) -> int:
     due = in_transaction(lambda connection: rows.due(connection, row, now, now - STALE_AFTER, RATED_AT_ONCE))
+    if not due:
+        return 0
+    prices = in_transaction(lambda connection: prices_with(connection, row.tenant_id, _prices_of(row)))
     for period in due:
         try:
-            in_transaction(partial(_rate, row=row, period=period, now=now))
+            in_transaction(partial(_rate, row=row, prices=prices, period=period, now=now))
         except (Unavailable, Stopping):
             raise
         except Exception:
@@ -178,19 +187,15 @@ def _rate_list(row: ShadowRow, now: datetime) -> int:
     return len(due)
 
 
-def _rate(connection: Connection, row: ShadowRow, period: DuePeriod, now: datetime) -> None:
+def _rate(connection: Connection, row: ShadowRow, prices: Prices, period: DuePeriod, now: datetime) -> None:
     """Rate a period. Reads without a lock, and writes at the end; what is charged meanwhile makes it due again."""
     correction_rows.be_patient(connection)
-    prices = prices_with(connection, row.tenant_id, _prices_of(row))
+    until = row.stopped_at or datetime.max.replace(tzinfo=UTC)
     sums = _Sums()
     for page in rated_pages(RatedPeriod(row.tenant_id, period.customer_id, period.period_start, prices), connection):
         for event, rated in page:
-            if row.started_at <= event.charged_at < (row.stopped_at or datetime.max.replace(tzinfo=UTC)):
-                is_unrated = isinstance(rated, Parking)
-                currency = event.currency if isinstance(rated, Parking) else rated.currency
-                shadow = None if isinstance(rated, Parking) else rated.cost
-                if currency is not None or is_unrated:
-                    sums.add(event.occurred_at, currency or "", event.cost, shadow)
+            if row.started_at <= event.charged_at < until:
+                sums.add(event, rated)
     days = [
         DaySum(period.customer_id, day, currency, one.events, one.unrated, one.live, one.shadow)
         for (day, currency), one in sorted(sums.days.items())

@@ -75,6 +75,7 @@ WORDS = {
     "source.promo": "Promotion",
     "source.purchase": "Purchase",
     "source.adjustment": "Adjustment",
+    "source.subscription": "Subscription",
     "about.source": "Source",
     "about.tier": "Tier",
     "reference.payment_id": "Payment",

@@ -75,6 +75,7 @@ WORDS = {
     "source.promo": "Promoção",
     "source.purchase": "Compra",
     "source.adjustment": "Ajuste",
+    "source.subscription": "Assinatura",
     "about.source": "Origem",
     "about.tier": "Faixa",
     "reference.payment_id": "Pagamento",
