@@ -179,6 +179,7 @@ OF_THE_TENANT = {
     "limit_warnings",
     "quota_counts",
     "quotas",
+    "shadow_lists",
     "statement_numbers",
     "webhook_endpoints",
 }
