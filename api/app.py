@@ -15,7 +15,9 @@ from api.handing_over import HandingOver
 from api.measuring import Measured
 from api.metrics import Metrics, get_metrics
 from api.routes import problems
+from api.threads import Threads
 from api.v1 import (
+    balances,
     customers,
     explanations,
     history,
@@ -41,6 +43,7 @@ from services import outcomes
 from tasks.webhooks import hand_over
 
 V1 = (
+    balances,
     customers,
     subscriptions,
     plans,
@@ -98,6 +101,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     refuse_unscoped()
     # As many threads as connections: whoever has one need not wait for the other.
     anyio.to_thread.current_default_thread_limiter().total_tokens = connections
+    app.state.asked = Threads(connections)
     app.state.keys_seen = KeysSeen()
     app.state.limits = Limits(-(-settings().api_requests_per_second // settings().api_processes))
     handing_over = HandingOver(hand_over)
@@ -109,6 +113,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.waiting = waiting
     yield
     await waiting.close()
+    app.state.asked.close()
     app.state.metrics.close()
     app.state.stripe.close()
     receiving.close()
