@@ -44,8 +44,8 @@ class _Needs:
         sights, bodies, query = [], [], []
         for name, said in inspect.signature(endpoint).parameters.items():
             match _marked(said.annotation):
-                case Depends(dependency=dependency) if dependency in SIGHTS:
-                    sights.append((name, SIGHTS[dependency]))
+                case Depends(dependency=way) if way is not None and way in SIGHTS:
+                    sights.append((name, SIGHTS[way]))
                 case Query() if said.default is not inspect.Parameter.empty:
                     query.append((name, TypeAdapter(said.annotation)))
                 case type() as model if issubclass(model, BaseModel):
@@ -78,7 +78,7 @@ class AskedRoute(ExactRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            asked = self._needs.read(scope) if scope["method"] in self.methods else None
+            asked = self._needs.read(scope) if scope["method"] in (self.methods or ()) else None
         except Exception:  # noqa: BLE001 - whatever it is, FastAPI finds it as well, and says it
             asked = None
         if asked is None:
