@@ -62,7 +62,7 @@ class Listening(asyncio.AbstractServer):
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return  # another has it
         except OSError as error:
-            log.error("no connection can be taken", error=str(error))
+            log.warning("no connection can be taken", error=str(error))
             self._leave(PAUSE_SECONDS)
             return
         connection.setblocking(False)
