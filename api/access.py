@@ -6,9 +6,10 @@ which nobody has said whose rows they are shown.
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Path, Request, Security
 from fastapi.concurrency import run_in_threadpool
@@ -136,15 +137,28 @@ async def authenticated(
 Asking = Annotated[Principal, Depends(authenticated)]
 
 
+async def caller_of(request: Request) -> Principal:
+    """Whoever asks, where nothing is asked of FastAPI. Raises as `authenticated`."""
+    return await authenticated(request, await _bearer(request))
+
+
+def _own_scope(caller: Principal) -> AbstractContextManager[None]:
+    return as_tenant(caller.tenant_id, confined_to(caller, _members_see()))
+
+
+def _scope_of_tenant(caller: Principal) -> AbstractContextManager[None]:
+    return as_tenant(caller.tenant_id)
+
+
 async def in_own_scope(asking: Asking) -> AsyncIterator[Principal]:
     """Whoever asks, from here on in the scope of what they may see: their tenant, or the customer that they are."""
-    with as_tenant(asking.tenant_id, confined_to(asking, _members_see())):
+    with _own_scope(asking):
         yield asking
 
 
 async def in_scope_of_tenant(asking: Asking) -> AsyncIterator[Principal]:
     """Whoever asks, in their tenant's scope, also a member: for what a tenant has of all its customers together."""
-    with as_tenant(asking.tenant_id):
+    with _scope_of_tenant(asking):
         yield asking
 
 
@@ -191,6 +205,22 @@ async def seen_among_all(caller: OfTenant, customer_id: CustomerId) -> tuple[str
     require_sight(caller, customer_id, _members_see())
     return caller.tenant_id, customer_id
 
+
+class Sight(NamedTuple):
+    """The same where nothing is asked of FastAPI."""
+
+    scope: Callable[[Principal], AbstractContextManager[None]]
+
+    def __call__(self, caller: Principal, customer_id: str) -> AbstractContextManager[None]:
+        """The scope in which this customer is looked at. Raises `Forbidden`."""
+        require_sight(caller, customer_id, _members_see())
+        return self.scope(caller)
+
+
+SIGHTS: Mapping[Callable[..., Any], Sight] = {
+    seen_customer: Sight(_own_scope),
+    seen_among_all: Sight(_scope_of_tenant),
+}
 
 Seen = Annotated[tuple[str, str], Depends(seen_customer)]
 SeenAmongAll = Annotated[tuple[str, str], Depends(seen_among_all)]

@@ -16,7 +16,9 @@ from api.low_limits import LowLimits
 from api.measuring import Measured
 from api.metrics import Metrics, get_metrics
 from api.routes import problems
+from api.threads import Threads
 from api.v1 import (
+    balances,
     cards,
     customers,
     explanations,
@@ -48,6 +50,7 @@ from services import outcomes
 from tasks.webhooks import hand_over
 
 V1 = (
+    balances,
     customers,
     subscriptions,
     plans,
@@ -109,6 +112,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     refuse_unscoped()
     # As many threads as connections: whoever has one need not wait for the other.
     anyio.to_thread.current_default_thread_limiter().total_tokens = connections
+    app.state.asked = Threads(connections)
     app.state.keys_seen = KeysSeen()
     app.state.low_limits = LowLimits(settings().api_processes)
     app.state.limits = Limits(-(-settings().api_requests_per_second // settings().api_processes))
@@ -121,6 +125,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.waiting = waiting
     yield
     await waiting.close()
+    app.state.asked.close()
     app.state.metrics.close()
     app.state.stripe.close()
     receiving.close()

@@ -8,6 +8,8 @@ from api.errors import BodyTooLarge, BodyTooSlow
 
 #: Whoever sends a body more slowly holds memory that others could use.
 SECONDS_MAX = 10
+#: Under which name of a request's scope its body stands, once it was read within its bounds.
+BODY = "centavo.body"
 
 
 async def bounded_body(request: Request, bytes_max: int) -> bytes:

@@ -6,7 +6,7 @@ And where each request begins: for nobody, until it is known who asks.
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.bodies import bounded_body
+from api.bodies import BODY, bounded_body
 from api.errors import Busy, answered
 from billing.errors import CentavoError
 from config.settings import settings
@@ -40,6 +40,7 @@ class Bounds:
         try:
             if scope["method"] in _WITH_BODY:
                 body = await bounded_body(Request(scope, receive), settings().api_bytes_max)
+                scope[BODY] = body
                 receive = _again(body, receive)
             await self._in_line(scope, receive, send)
         except ClientDisconnect:

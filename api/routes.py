@@ -54,17 +54,17 @@ def answered(answer: BaseModel, status: int = 200) -> Response:
     return Response(answer.model_dump_json(), status, media_type="application/json")
 
 
-def router(*tags: str) -> APIRouter:
-    """A router of `/v1`."""
-    return APIRouter(prefix="/v1", tags=[*tags], route_class=_ExactRoute)
+def exact_json(body: bytes) -> Any:
+    """JSON by its digits: a float would change the 18th in silence. Raises `ValueError`."""
+    return json.loads(body, parse_float=Decimal, parse_constant=_no_number)
 
 
 class _ExactRequest(Request):
-    """A request whose JSON is read by its digits: a float would change the 18th in silence."""
+    """A request whose JSON is read by its digits."""
 
     async def json(self) -> Any:
         if not hasattr(self, "_exact"):
-            self._exact = json.loads(await self.body(), parse_float=Decimal, parse_constant=_no_number)
+            self._exact = exact_json(await self.body())
         return self._exact
 
 
@@ -72,7 +72,7 @@ def _no_number(text: str) -> Any:
     raise ValueError(f"{text} is no number")
 
 
-class _ExactRoute(APIRoute):
+class ExactRoute(APIRoute):
     """A route that reads such requests."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -82,3 +82,8 @@ class _ExactRoute(APIRoute):
             return await handler(_ExactRequest(request.scope, request.receive))
 
         return exactly
+
+
+def router(*tags: str, route_class: type[ExactRoute] = ExactRoute) -> APIRouter:
+    """A router of `/v1`."""
+    return APIRouter(prefix="/v1", tags=[*tags], route_class=route_class)

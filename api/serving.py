@@ -13,6 +13,8 @@ from config.settings import count_together, settings
 
 GRACE_SECONDS = 10
 CONNECTIONS_MAX = 500
+#: Of processes that share an address.
+SHARING_LOOP = "api.accepting:Loop"
 #: A request makes some thousand objects, hardly any of them in a cycle.
 GARBAGE_OBJECTS = 20_000
 
@@ -37,6 +39,7 @@ def serve(factory: str, host: str, port: int) -> None:
         factory,
         factory=True,
         http=BoundedConnection,
+        loop="auto" if processes == 1 else SHARING_LOOP,
         ws="none",
         host=host,
         port=port,

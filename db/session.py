@@ -73,7 +73,7 @@ def engine() -> Engine:
 @lru_cache(maxsize=1)
 def asking_engine() -> Engine:
     """This process's connections for questions: as many again, each asked one statement at a time."""
-    return make_engine(settings().required("database_url"), connections=_allowed["connections"])
+    return make_engine(settings().required("database_url"), connections=_allowed["connections"], resets=False)
 
 
 _allowed = {"connections": 1}
@@ -96,8 +96,13 @@ def audit_engine() -> Engine:
     return make_engine(chosen.audit_database_url.get_secret_value(), writes=False)
 
 
-def make_engine(url: str, *, limits: bool = True, writes: bool = True, connections: int = 1) -> Engine:
-    """An engine for a `postgresql://` URL, with the time limits of the usage path unless told otherwise."""
+def make_engine(
+    url: str, *, limits: bool = True, writes: bool = True, connections: int = 1, resets: bool = True
+) -> Engine:
+    """An engine for a `postgresql://` URL, with the time limits of the usage path unless told otherwise.
+
+    Whoever sees to it that a connection that is given back has no transaction open need not have it reset.
+    """
     chosen = LIMITS if limits else {"timezone": "UTC"}
     options = " ".join(f"-c {name}={value}" for name, value in chosen.items())
     return create_engine(
@@ -105,6 +110,7 @@ def make_engine(url: str, *, limits: bool = True, writes: bool = True, connectio
         poolclass=QueuePool,
         pool_size=connections,
         max_overflow=1,
+        pool_reset_on_return="rollback" if resets else None,
         connect_args={
             "options": options,
             "connect_timeout": 5,
@@ -186,15 +192,14 @@ def ask(work: Callable[[Connection], T]) -> T:
         connection = pooled.driver_connection
         assert connection is not None
         try:
-            connection.autocommit = True
+            if not connection.autocommit:  # it is new
+                connection.autocommit = True
             pooled.info[_HELD] = stand_in(connection, pooled.info.pop(_HELD, None))
             result = work(connection)
-        except BaseException:
-            if _HELD not in pooled.info or connection.info.transaction_status is not TransactionStatus.IDLE:
+        finally:
+            if _HELD not in pooled.info or connection.pgconn.transaction_status != TransactionStatus.IDLE:
                 # Broken, still at it, or in nobody knows whose scope: the next question takes another.
                 pooled.invalidate()
-            raise
-        finally:
             pooled.close()
     except _AGAIN as error:
         raise DatabaseUnavailable(_said(error)) from error

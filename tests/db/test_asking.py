@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 from psycopg import errors
+from psycopg.pq import TransactionStatus
 
 from billing.errors import BrokenInvariant, DatabaseUnavailable, OutOfScope
 from config.settings import settings
@@ -169,3 +170,18 @@ def test_a_question_that_is_broken_off_halfway_takes_its_connection_along() -> N
             ask(broken_off)
         assert ask(connected) != pid
         assert ask(seen) == ["ana", "bob"]
+
+
+def test_a_transaction_that_somebody_left_open_is_not_the_next_ones() -> None:
+    """Nothing is reset when a connection is given back: one that is not at rest is not given on."""
+    with as_tenant(TENANT):
+        pid = ask(connected)
+        ask(lambda connection: connection.execute("BEGIN"))
+
+        assert ask(connected) != pid
+        assert ask(lambda connection: connection.info.transaction_status) is TransactionStatus.IDLE
+
+
+def test_a_connection_that_is_at_rest_is_asked_again() -> None:
+    with as_tenant(TENANT):
+        assert len({ask(connected) for _ in range(5)}) == 1
