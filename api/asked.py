@@ -2,7 +2,8 @@
 
 It finds out anew with each request what a route depends on, and how, which costs more than the question itself. Here
 that is found out once, from the same signature. What such a route may need is little: a customer in sight, a body,
-parameters of the query, the request. One that is not as it should be goes FastAPI's way, and is told what it tells everybody.
+parameters of the query, the request itself. A request that is not as it should be goes FastAPI's way, and is told
+what it tells everybody.
 """
 
 import inspect
