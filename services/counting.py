@@ -5,18 +5,20 @@ counted and nothing else, and the audit needs no clock. Tenants without quotas c
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 from billing.charging import Charge
-from billing.money import ZERO, written
+from billing.events import Attributed
+from billing.money import written
 from billing.payments import AlertKind
-from billing.quotas import Measure, Quota, QuotaBook, QuotaKind, Scope, over, reached, subject_in
+from billing.quotas import WHO, Measure, Per, Quota, QuotaBook, QuotaKind, Scope, over, reached, windows_of
 from db import quotas as rows
 from db.alerts import raise_alert
-from db.quotas import Addition, Total, Warned
+from db.quotas import Counter, Total, Warned
 from db.session import Connection, in_transaction
+from services import catalogue
 
 #: As far back as a tenant's counters are looked at again: every window that usage may still come for.
 LOOKS_BACK = timedelta(days=70)
@@ -27,9 +29,6 @@ _ALERTS = {
     QuotaKind.CAP: AlertKind.CAP_THRESHOLD,
 }
 
-Counter = tuple[str, int, str, date]
-"""tenant, quota, subject, window"""
-
 
 def match(connection: Connection, book: QuotaBook, charges: Sequence[Charge]) -> Mapping[tuple[str, str], list[int]]:
     """Find for each charge the quotas that it counts in; their ids by the event's tenant and key. Takes no lock."""
@@ -37,17 +36,22 @@ def match(connection: Connection, book: QuotaBook, charges: Sequence[Charge]) ->
         return {}
     named = _named(connection, book, charges)
     found = {}
+    general: dict[tuple[str | None, ...], list[tuple[Quota, Callable[[Attributed], str | None]]]] = {}
     for charge in charges:
-        event = charge.event
-        candidates = [*book.general.get(event.tenant_id, ())]
+        event, currency = charge.event, charge.rated.currency
+        kind = (event.tenant_id, event.service_type, event.feature, currency)
+        quotas = general.get(kind)
+        if quotas is None:
+            candidates = book.general.get(event.tenant_id, ())
+            quotas = general[kind] = [(one, WHO[one.scope]) for one in candidates if one.is_for(event, currency)]
+        counted = [(quota, subject) for quota, who in quotas if (subject := who(event)) is not None]
         for scope in book.named.get(event.tenant_id, ()):
-            candidates += named.get((event.tenant_id, scope, subject_in(scope, event) or ""), ())
-        if not candidates:
-            continue
-        subjects = [(quota, quota.subject_of(event, charge.rated.currency)) for quota in candidates]
-        charge.quotas = tuple((quota, subject) for quota, subject in subjects if subject is not None)
-        if charge.quotas:
-            found[event.tenant_id, event.key] = [quota.quota_id for quota, _ in charge.quotas]
+            subject = WHO[scope](event)
+            if subject and (own := named.get((event.tenant_id, scope, subject))):
+                counted += [(quota, subject) for quota in own if quota.is_for(event, currency)]
+        if counted:
+            charge.quotas = tuple(counted)
+            found[event.tenant_id, event.key] = [quota.quota_id for quota, _ in counted]
     return found
 
 
@@ -57,30 +61,22 @@ def count(connection: Connection, charges: Iterable[Charge], now: datetime) -> N
     Locks the counters, in order, after everything else.
     """
     counted = [charge for charge in charges if charge.quotas]
-    if not counted:
+    additions: dict[Counter, Decimal] = {}
+    quotas: dict[tuple[str, int], Quota] = {}
+    for counter, quota, _, amount in _parts(counted):
+        before = additions.get(counter)
+        additions[counter] = amount if before is None else before + amount
+        quotas[counter[:2]] = quota
+    if not additions:
         return
-    amounts: defaultdict[Counter, list[tuple[Charge, Decimal]]] = defaultdict(list)
-    quotas: dict[Counter, Quota] = {}
-    for charge in counted:
-        for quota, subject in charge.quotas:
-            if amount := quota.amount(charge.rated.tokens, charge.rated.cost):
-                window = quota.window_of(charge.event.occurred_at)
-                counter = (quota.tenant_id, quota.quota_id, subject, window)
-                quotas[counter] = quota
-                amounts[counter].append((charge, amount))
-    if not amounts:
-        return
-    parts = [amounts[counter] for counter in sorted(amounts)]
-    sums = [sum((amount for _, amount in one), ZERO) for one in parts]
-    additions = [
-        Addition(quotas[counter], *counter[2:], added) for counter, added in zip(sorted(amounts), sums, strict=True)
-    ]
-    totals = rows.count(connection, additions)
 
-    _mark(connection, parts, additions, totals)
-    for addition, total in zip(additions, totals, strict=True):
-        if any(percent > total.said for percent in reached(total.used, addition.quota.limit)):
-            _warn(connection, addition.quota, addition.subject, addition.window, total.used, now)
+    totals = dict(rows.count(connection, additions, quotas.values()))
+
+    _mark(connection, counted, {one: total for one, total in totals.items() if total.used > quotas[one[:2]].limit})
+    for counter, total in totals.items():
+        quota = quotas[counter[:2]]
+        if any(percent > total.said for percent in reached(total.used, quota.limit)):
+            _warn(connection, quota, *counter[2:], total.used, now)
 
 
 def look_again(now: datetime) -> int:
@@ -104,26 +100,44 @@ def _named(
     for charge in charges:
         event = charge.event
         for scope in book.named.get(event.tenant_id, ()):
-            if subject := subject_in(scope, event):
+            if subject := WHO[scope](event):
                 asked.add((event.tenant_id, scope, subject))
     found: defaultdict[tuple[str, Scope, str], list[Quota]] = defaultdict(list)
-    for quota in rows.named(connection, sorted(asked)) if asked else ():
+    for quota in catalogue.named_quotas(connection, asked) if asked else ():
         found[quota.tenant_id, quota.scope, quota.subject].append(quota)
     return found
 
 
-def _mark(
-    connection: Connection,
-    amounts: Iterable[Sequence[tuple[Charge, Decimal]]],
-    additions: Iterable[Addition],
-    totals: Iterable[Total],
-) -> None:
+def _parts(charges: Sequence[Charge]) -> Iterator[tuple[Counter, Quota, Charge, Decimal]]:
+    """What each charge adds to which counters of its quotas; where it is nothing, it is left out."""
+    moments = [charge.event.occurred_at for charge in charges]
+    calendars: dict[tuple[Per, str], list[date]] = {}
+    for place, charge in enumerate(charges):
+        tokens, cost = charge.rated.tokens, charge.rated.cost
+        for quota, subject in charge.quotas:
+            if amount := quota.amount(tokens, cost):
+                calendar = (quota.per, quota.time_zone)
+                windows = calendars.get(calendar)
+                if windows is None:
+                    windows = calendars[calendar] = windows_of(moments, *calendar)
+                yield (quota.tenant_id, quota.quota_id, subject, windows[place]), quota, charge, amount
+
+
+def _mark(connection: Connection, charges: Sequence[Charge], exceeded: Mapping[Counter, Total]) -> None:
+    """Mark those of the charges that went over, of the counters that are over their limits with them."""
+    if not exceeded:
+        return
+    limits: dict[Counter, Decimal] = {}
+    parts: defaultdict[Counter, list[tuple[Charge, Decimal]]] = defaultdict(list)
+    for counter, quota, charge, amount in _parts(charges):
+        if counter in exceeded:
+            limits[counter] = quota.limit
+            parts[counter].append((charge, amount))
     marked = {
         (charge.event.tenant_id, charge.event.key)
-        for parts, addition, total in zip(amounts, additions, totals, strict=True)
-        if total.used > addition.quota.limit
+        for counter, added in parts.items()
         for (charge, _), is_over in zip(
-            parts, over(total.used, [amount for _, amount in parts], addition.quota.limit), strict=True
+            added, over(exceeded[counter].used, [amount for _, amount in added], limits[counter]), strict=True
         )
         if is_over
     }
