@@ -64,8 +64,10 @@ def count(connection: Connection, charges: Iterable[Charge], now: datetime) -> N
     additions: dict[Counter, Decimal] = {}
     quotas: dict[tuple[str, int], Quota] = {}
     for counter, quota, _, amount in _parts(counted):
-        before = additions.get(counter)
-        additions[counter] = amount if before is None else before + amount
+        if (before := additions.get(counter)) is not None:
+            additions[counter] = before + amount
+            continue
+        additions[counter] = amount
         quotas[counter[:2]] = quota
     if not additions:
         return

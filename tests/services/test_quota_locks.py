@@ -19,7 +19,8 @@ from tests.looking import one, rows
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 BEFORE = NOW - timedelta(hours=2)
 USED = """
-SELECT name, subject, sum(used) FROM quota_counts JOIN quotas USING (tenant_id, quota_id) GROUP BY 1, 2 ORDER BY 1, 2
+SELECT name, c.subject, sum(used) FROM quota_counts c JOIN quotas USING (tenant_id, quota_id)
+GROUP BY 1, 2 ORDER BY 1, 2
 """
 FREE = "SELECT subject FROM quota_counts ORDER BY subject FOR UPDATE SKIP LOCKED"
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
