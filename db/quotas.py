@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple, cast
 
 from billing.quotas import THRESHOLDS, Measure, Per, Quota, QuotaKind, Scope
-from db.arrays import bigints, dates, numerics, texts
+from db.arrays import BigintArray, DateArray, TextArray, bigints, dates, numerics, texts
 from db.session import Connection
 
 STRIPES = 32
@@ -201,6 +201,35 @@ class Total(NamedTuple):
     said: int
 
 
+class Additions(NamedTuple):
+    """What a transaction adds to counters, and the limits of their quotas, ready to be sent."""
+
+    tenant_ids: TextArray
+    quota_ids: BigintArray
+    subjects: TextArray
+    windows: DateArray
+    amounts: TextArray
+    of_tenants: TextArray
+    of_quotas: BigintArray
+    limits: TextArray
+
+    @classmethod
+    def of(cls, amounts: Mapping[Counter, Decimal], quotas: Iterable[Quota]) -> "Additions":
+        """Not of none; `quotas` are those of the counters, each once."""
+        tenant_ids, quota_ids, subjects, windows = zip(*amounts, strict=True)
+        of_tenants, of_quotas, limits = zip(*((one.tenant_id, one.quota_id, one.limit) for one in quotas), strict=True)
+        return cls(
+            texts(tenant_ids),
+            bigints(quota_ids),
+            texts(subjects),
+            dates(windows),
+            numerics([*amounts.values()]),
+            texts(of_tenants),
+            bigints(of_quotas),
+            numerics(limits),
+        )
+
+
 class Warned(NamedTuple):
     """A threshold that was reached: of a quota, or of a tier, by number."""
 
@@ -271,26 +300,12 @@ def of_whom(connection: Connection, said: dict[str, Any]) -> list[tuple[Quota, D
     return [(_quota(row[:-1]), cast("Decimal", row[-1])) for row in rows]
 
 
-def count(
-    connection: Connection, additions: Mapping[Counter, Decimal], quotas: Iterable[Quota]
-) -> list[tuple[Counter, Total]]:
-    """Add to counters of these quotas; those that have reached a threshold by it. Locks the counters, in order.
+def count(connection: Connection, additions: Additions) -> list[tuple[Counter, Total]]:
+    """Add to counters; those that have reached a threshold by it. Locks the counters, in order.
 
     What others have not committed yet is not in the total of a tenant's counter; of any other it is, for they wait.
     """
-    tenant_ids, quota_ids, subjects, windows = zip(*additions, strict=True)
-    of_tenants, of_quotas, limits = zip(*((one.tenant_id, one.quota_id, one.limit) for one in quotas), strict=True)
-    said = {
-        "tenant_ids": texts(tenant_ids),
-        "quota_ids": bigints(quota_ids),
-        "subjects": texts(subjects),
-        "windows": dates(windows),
-        "amounts": numerics([*additions.values()]),
-        "of_tenants": texts(of_tenants),
-        "of_quotas": bigints(of_quotas),
-        "limits": numerics(limits),
-    }
-    rows = cast("list[Any]", connection.execute(_COUNT, said, binary=True).fetchall())
+    rows = cast("list[Any]", connection.execute(_COUNT, additions._asdict(), binary=True).fetchall())
     return [(row[:4], Total(*row[4:])) for row in rows]
 
 

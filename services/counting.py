@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from typing import NamedTuple
 
 from billing.charging import Charge
 from billing.events import Attributed
@@ -16,7 +17,7 @@ from billing.payments import AlertKind
 from billing.quotas import WHO, Measure, Per, Quota, QuotaBook, QuotaKind, Scope, over, reached, windows_of
 from db import quotas as rows
 from db.alerts import raise_alert
-from db.quotas import Counter, Total, Warned
+from db.quotas import Additions, Counter, Total, Warned
 from db.session import Connection, in_transaction
 from services import catalogue
 
@@ -28,6 +29,14 @@ _ALERTS = {
     QuotaKind.BUDGET: AlertKind.BUDGET_THRESHOLD,
     QuotaKind.CAP: AlertKind.CAP_THRESHOLD,
 }
+
+
+class Counting(NamedTuple):
+    """Charges that count in quotas, those quotas by tenant and id, and what is added to which counters."""
+
+    charges: Sequence[Charge]
+    quotas: Mapping[tuple[str, int], Quota]
+    additions: Additions
 
 
 def match(connection: Connection, book: QuotaBook, charges: Sequence[Charge]) -> Mapping[tuple[str, str], list[int]]:
@@ -55,26 +64,31 @@ def match(connection: Connection, book: QuotaBook, charges: Sequence[Charge]) ->
     return found
 
 
-def count(connection: Connection, charges: Iterable[Charge], now: datetime) -> None:
+def additions_of(charges: Iterable[Charge]) -> Counting | None:
+    """What charges add to the counters of their quotas, made ready before there is any lock; None: nothing."""
+    counted = [charge for charge in charges if charge.quotas]
+    amounts: dict[Counter, Decimal] = {}
+    quotas: dict[tuple[str, int], Quota] = {}
+    for counter, quota, _, amount in _parts(counted):
+        if (before := amounts.get(counter)) is not None:
+            amounts[counter] = before + amount
+            continue
+        amounts[counter] = amount
+        quotas[counter[:2]] = quota
+    return Counting(counted, quotas, Additions.of(amounts, quotas.values())) if amounts else None
+
+
+def count(connection: Connection, counting: Counting, now: datetime) -> None:
     """Count charges in their quotas, mark those that went over, and say which thresholds were reached.
 
     Locks the counters, in order, after everything else.
     """
-    counted = [charge for charge in charges if charge.quotas]
-    additions: dict[Counter, Decimal] = {}
-    quotas: dict[tuple[str, int], Quota] = {}
-    for counter, quota, _, amount in _parts(counted):
-        if (before := additions.get(counter)) is not None:
-            additions[counter] = before + amount
-            continue
-        additions[counter] = amount
-        quotas[counter[:2]] = quota
-    if not additions:
-        return
+    quotas = counting.quotas
+    totals = dict(rows.count(connection, counting.additions))
 
-    totals = dict(rows.count(connection, additions, quotas.values()))
-
-    _mark(connection, counted, {one: total for one, total in totals.items() if total.used > quotas[one[:2]].limit})
+    over_limit = {counter: total for counter, total in totals.items() if total.used > quotas[counter[:2]].limit}
+    if over_limit:
+        _mark(connection, counting.charges, over_limit)
     for counter, total in totals.items():
         quota = quotas[counter[:2]]
         if any(percent > total.said for percent in reached(total.used, quota.limit)):
@@ -127,8 +141,6 @@ def _parts(charges: Sequence[Charge]) -> Iterator[tuple[Counter, Quota, Charge, 
 
 def _mark(connection: Connection, charges: Sequence[Charge], exceeded: Mapping[Counter, Total]) -> None:
     """Mark those of the charges that went over, of the counters that are over their limits with them."""
-    if not exceeded:
-        return
     limits: dict[Counter, Decimal] = {}
     parts: defaultdict[Counter, list[tuple[Charge, Decimal]]] = defaultdict(list)
     for counter, quota, charge, amount in _parts(charges):
