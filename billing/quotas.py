@@ -10,12 +10,13 @@ whatever order events arrive. Three kinds count alike, and differ in who says th
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
+from operator import attrgetter
 from zoneinfo import ZoneInfo
 
 from billing.events import Attributed
@@ -23,6 +24,8 @@ from billing.money import ZERO
 
 #: Of a limit, in percent: what a person is told of, once in a window.
 THRESHOLDS = (80, 100)
+
+_SET_BACK_MAX = timedelta(hours=3)
 
 
 class Scope(StrEnum):
@@ -84,15 +87,19 @@ class Quota:
         """Whether its counter has several rows: one that everybody counts in would make them wait for one another."""
         return self.scope is Scope.TENANT
 
+    def is_for(self, used: Attributed, currency: str | None) -> bool:
+        """Whether it limits such usage, whoever's that is."""
+        if self.service_type is not None and self.service_type != used.service_type:
+            return False
+        if self.feature is not None and self.feature != used.feature:
+            return False
+        return self.measure is not Measure.COST or self.currency == currency
+
     def subject_of(self, used: Attributed, currency: str | None) -> str | None:
         """In whose counter usage counts: '' is the tenant's, None: it is not for this quota."""
-        if self.service_type is not None and self.service_type != used.service_type:
+        if not self.is_for(used, currency):
             return None
-        if self.feature is not None and self.feature != used.feature:
-            return None
-        if self.measure is Measure.COST and self.currency != currency:
-            return None
-        subject = subject_in(self.scope, used)
+        subject = WHO[self.scope](used)
         return None if self.subject and self.subject != subject else subject
 
     def amount(self, tokens: int, cost: Decimal) -> Decimal:
@@ -136,17 +143,17 @@ class QuotaBook:
         return bool(self.general or self.named)
 
 
-def subject_in(scope: Scope, used: Attributed) -> str | None:
-    """Who used it, in a scope; None: nobody is named."""
-    match scope:
-        case Scope.USER:
-            return used.user_id
-        case Scope.CUSTOMER:
-            return used.customer_id
-        case Scope.ORGANIZATION:
-            return used.organization_id
-        case Scope.TENANT:
-            return ""
+def _nobody_in_particular(_: Attributed) -> str:
+    return ""
+
+
+#: Who used something, in a scope, by its field; None: nobody is named.
+WHO: Mapping[Scope, Callable[[Attributed], str | None]] = {
+    Scope.USER: attrgetter("user_id"),
+    Scope.CUSTOMER: attrgetter("customer_id"),
+    Scope.ORGANIZATION: attrgetter("organization_id"),
+    Scope.TENANT: _nobody_in_particular,
+}
 
 
 def window_of(moment: datetime, per: Per, time_zone: str) -> date:
@@ -157,6 +164,17 @@ def window_of(moment: datetime, per: Per, time_zone: str) -> date:
     """
     day = moment.astimezone(_zone(time_zone)).date()
     return day if per is Per.DAY else day.replace(day=1)
+
+
+def windows_of(moments: Sequence[datetime], per: Per, time_zone: str) -> list[date]:
+    """The windows of several moments. Those of one transaction mostly lie in the same one, which is seen at once.
+
+    A calendar that is set back may show a day again, but not three hours later.
+    """
+    window = window_of(min(moments) - _SET_BACK_MAX, per, time_zone)
+    if window_of(max(moments) + _SET_BACK_MAX, per, time_zone) == window:
+        return [window] * len(moments)
+    return [window_of(moment, per, time_zone) for moment in moments]
 
 
 def window_ends_at(window: date, per: Per, time_zone: str) -> datetime:

@@ -8,7 +8,7 @@ dimensions, a flag for NULLs, the element's type, then length and bytes of each.
 
 import struct
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -24,7 +24,8 @@ _BIGINT = struct.Struct("!q")
 _length = struct.Struct("!i").pack
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_TEXT, _BYTEA, _INT8, _BOOL, _TIMESTAMPTZ = 25, 17, 20, 16, 1184
+_EPOCH_DAY = _EPOCH.toordinal()
+_TEXT, _BYTEA, _INT8, _BOOL, _DATE, _TIMESTAMPTZ = 25, 17, 20, 16, 1082, 1184
 
 
 class _Array(bytes):
@@ -47,6 +48,10 @@ class BigintArray(_Array):
 
 class BooleanArray(_Array):
     """`boolean[]`"""
+
+
+class DateArray(_Array):
+    """`date[]`"""
 
 
 class MomentArray(_Array):
@@ -82,6 +87,11 @@ def numerics(values: Sequence[Decimal]) -> TextArray:
     Psycopg's binary dumper takes 0.75 µs a number, its text 0.12 µs; the server reads either as fast.
     """
     return texts([str(value) for value in values])
+
+
+def dates(values: Sequence[date]) -> DateArray:
+    """A column of days."""
+    return DateArray(_fixed(_DATE, "ii", 4, [value.toordinal() - _EPOCH_DAY for value in values]))
 
 
 def moments(values: Sequence[datetime]) -> MomentArray:
@@ -150,6 +160,7 @@ for _array, _name in (
     (ByteaArray, "bytea"),
     (BigintArray, "int8"),
     (BooleanArray, "bool"),
+    (DateArray, "date"),
     (MomentArray, "timestamptz"),
 ):
     _register(_array, _name)

@@ -4,12 +4,13 @@ A counter that everybody of a tenant counts in has stripes, one for each connect
 another, and who reads sums them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple, cast
 
-from billing.quotas import Measure, Per, Quota, QuotaKind, Scope
+from billing.quotas import THRESHOLDS, Measure, Per, Quota, QuotaKind, Scope
+from db.arrays import BigintArray, DateArray, TextArray, bigints, dates, numerics, texts
 from db.session import Connection
 
 STRIPES = 32
@@ -23,10 +24,16 @@ _GENERAL = f"SELECT {_COLUMNS} FROM quotas q WHERE q.subject = '' AND q.ended_at
 
 _NAMED_SCOPES = "SELECT DISTINCT tenant_id, scope FROM quotas WHERE subject <> '' ORDER BY tenant_id, scope"
 
-_NAMED = f"""
-SELECT {_COLUMNS} FROM unnest(%b::text[], %b::text[], %b::text[]) AS asked(tenant_id, scope, subject)
+_NAMED = """
+SELECT q.tenant_id, q.quota_id, q.limit_value, q.is_hard
+FROM unnest(%b::text[], %b::text[], %b::text[]) AS asked(tenant_id, scope, subject)
 JOIN quotas q ON q.tenant_id = asked.tenant_id AND q.scope = asked.scope AND q.subject = asked.subject
 WHERE q.ended_at IS NULL ORDER BY q.quota_id
+"""
+
+_LOAD = f"""
+SELECT {_COLUMNS} FROM unnest(%b::text[], %b::bigint[]) AS asked(tenant_id, quota_id)
+JOIN quotas q ON q.tenant_id = asked.tenant_id AND q.quota_id = asked.quota_id
 """  # noqa: S608 - column names of ours, no input
 
 _ADD = """
@@ -85,27 +92,35 @@ SELECT json_agg(json_build_array(f.tenant_id, f.quota_id, f.name, f.kind, f.scop
 FROM ({_FOR}) f WHERE f.is_hard
 """  # noqa: S608 - a statement of ours, no input
 
+#: Only what has reached a threshold is told, of which there is little. A tenant's counter is the sum of its stripes;
+#: the others' are seen as they stood before the statement.
 _COUNT = f"""
-INSERT INTO quota_counts AS c (tenant_id, quota_id, subject, window_start, stripe, used)
-SELECT d.tenant_id, d.quota_id, d.subject, d.window_start,
-    CASE WHEN d.is_striped THEN pg_backend_pid() %% {STRIPES} ELSE 0 END, d.amount
-FROM unnest(%(tenant_ids)b::text[], %(quota_ids)b::bigint[], %(subjects)b::text[], %(windows)b::date[],
-    %(are_striped)b::boolean[], %(amounts)b::numeric[])
-    AS d(tenant_id, quota_id, subject, window_start, is_striped, amount)
-ORDER BY 1, 2, 3, 4
-ON CONFLICT (tenant_id, quota_id, subject, window_start, stripe) DO UPDATE SET used = c.used + excluded.used
-"""  # noqa: S608 - a number of ours, no input
-
-_TOTALS = """
-SELECT (SELECT sum(c.used) FROM quota_counts c WHERE c.tenant_id = d.tenant_id AND c.quota_id = d.quota_id
-        AND c.subject = d.subject AND c.window_start = d.window_start),
-    (SELECT coalesce(max(w.percent), 0) FROM limit_warnings w WHERE w.tenant_id = d.tenant_id AND w.kind = 'quota'
-        AND w.number = d.quota_id AND w.subject = d.subject AND w.window_start = d.window_start
-        AND w.limit_value = d.limit_value)
-FROM unnest(%(tenant_ids)b::text[], %(quota_ids)b::bigint[], %(subjects)b::text[], %(windows)b::date[],
-    %(limits)b::numeric[]) WITH ORDINALITY AS d(tenant_id, quota_id, subject, window_start, limit_value, number)
-ORDER BY d.number
-"""
+WITH counted AS (
+    INSERT INTO quota_counts AS c (tenant_id, quota_id, subject, window_start, stripe, used)
+    SELECT a.tenant_id, a.quota_id, a.subject, a.window_start,
+        CASE WHEN a.subject = '' THEN pg_backend_pid() %% {STRIPES} ELSE 0 END, a.amount::numeric
+    FROM unnest(%(tenant_ids)b::text[], %(quota_ids)b::bigint[], %(subjects)b::text[], %(windows)b::date[],
+        %(amounts)b::text[]) AS a(tenant_id, quota_id, subject, window_start, amount)
+    ORDER BY 1, 2, 3, 4
+    ON CONFLICT (tenant_id, quota_id, subject, window_start, stripe) DO UPDATE SET used = c.used + excluded.used
+    RETURNING c.tenant_id, c.quota_id, c.subject, c.window_start, c.stripe, c.used
+), totals AS (
+    SELECT c.tenant_id, c.quota_id, c.subject, c.window_start, l.limit_value::numeric AS limit_value,
+        CASE WHEN c.subject <> '' THEN c.used ELSE c.used + (
+            SELECT coalesce(sum(o.used), 0) FROM quota_counts o WHERE o.tenant_id = c.tenant_id
+                AND o.quota_id = c.quota_id AND o.subject = '' AND o.window_start = c.window_start
+                AND o.stripe <> c.stripe
+        ) END AS used
+    FROM counted c
+    JOIN unnest(%(of_tenants)b::text[], %(of_quotas)b::bigint[], %(limits)b::text[])
+        AS l(tenant_id, quota_id, limit_value) ON l.tenant_id = c.tenant_id AND l.quota_id = c.quota_id
+)
+SELECT t.tenant_id, t.quota_id, t.subject, t.window_start, t.used, (
+    SELECT coalesce(max(w.percent), 0) FROM limit_warnings w WHERE w.tenant_id = t.tenant_id AND w.kind = 'quota'
+        AND w.number = t.quota_id AND w.subject = t.subject AND w.window_start = t.window_start
+        AND w.limit_value = t.limit_value
+) FROM totals t WHERE t.used * 100 >= t.limit_value * {THRESHOLDS[0]} ORDER BY 1, 2, 3, 4
+"""  # noqa: S608 - numbers of ours, no input
 
 _TAKE_BACK = f"""
 INSERT INTO quota_counts AS c (tenant_id, quota_id, subject, window_start, stripe, used)
@@ -166,13 +181,17 @@ class NewQuota(NamedTuple):
     is_hard: bool
 
 
-class Addition(NamedTuple):
-    """What a transaction adds to one counter."""
+class Standing(NamedTuple):
+    """What may change of a quota."""
 
-    quota: Quota
-    subject: str
-    window: date
-    amount: Decimal
+    tenant_id: str
+    quota_id: int
+    limit: Decimal
+    is_hard: bool
+
+
+Counter = tuple[str, int, str, date]
+"""tenant, quota, subject, window"""
 
 
 class Total(NamedTuple):
@@ -180,6 +199,35 @@ class Total(NamedTuple):
 
     used: Decimal
     said: int
+
+
+class Additions(NamedTuple):
+    """What a transaction adds to counters, and the limits of their quotas, ready to be sent."""
+
+    tenant_ids: TextArray
+    quota_ids: BigintArray
+    subjects: TextArray
+    windows: DateArray
+    amounts: TextArray
+    of_tenants: TextArray
+    of_quotas: BigintArray
+    limits: TextArray
+
+    @classmethod
+    def of(cls, amounts: Mapping[Counter, Decimal], quotas: Iterable[Quota]) -> "Additions":
+        """Not of none; `quotas` are those of the counters, each once."""
+        tenant_ids, quota_ids, subjects, windows = zip(*amounts, strict=True)
+        of_tenants, of_quotas, limits = zip(*((one.tenant_id, one.quota_id, one.limit) for one in quotas), strict=True)
+        return cls(
+            texts(tenant_ids),
+            bigints(quota_ids),
+            texts(subjects),
+            dates(windows),
+            numerics([*amounts.values()]),
+            texts(of_tenants),
+            bigints(of_quotas),
+            numerics(limits),
+        )
 
 
 class Warned(NamedTuple):
@@ -204,10 +252,16 @@ def named_scopes(connection: Connection) -> list[tuple[str, Scope]]:
     return [(str(tenant_id), Scope(str(scope))) for tenant_id, scope in connection.execute(_NAMED_SCOPES)]
 
 
-def named(connection: Connection, asked: Sequence[tuple[str, Scope, str]]) -> list[Quota]:
-    """The quotas of these (tenant, scope, subject) alone. Takes no lock."""
-    columns = [list(map(str, column)) for column in zip(*asked, strict=True)]
-    return [_quota(row) for row in connection.execute(_NAMED, columns)]
+def named(connection: Connection, asked: Iterable[tuple[str, Scope, str]]) -> list[Standing]:
+    """The quotas of these (tenant, scope, subject) alone: what may have changed of each. Takes no lock."""
+    columns = [texts(column) for column in zip(*asked, strict=True)]
+    return [Standing._make(cast("Any", row)) for row in connection.execute(_NAMED, columns, binary=True)]
+
+
+def load(connection: Connection, quota_keys: Sequence[tuple[str, int]]) -> list[Quota]:
+    """Quotas by (tenant, id). Takes no lock."""
+    tenant_ids, quota_ids = zip(*quota_keys, strict=True)
+    return [_quota(row) for row in connection.execute(_LOAD, (texts(tenant_ids), bigints(quota_ids)), binary=True)]
 
 
 def add(connection: Connection, new: NewQuota, now: datetime) -> int | None:
@@ -246,26 +300,13 @@ def of_whom(connection: Connection, said: dict[str, Any]) -> list[tuple[Quota, D
     return [(_quota(row[:-1]), cast("Decimal", row[-1])) for row in rows]
 
 
-def count(connection: Connection, additions: Sequence[Addition]) -> list[Total]:
-    """Add to counters, and their totals after it. Locks the counters, in order.
+def count(connection: Connection, additions: Additions) -> list[tuple[Counter, Total]]:
+    """Add to counters; those that have reached a threshold by it. Locks the counters, in order.
 
     What others have not committed yet is not in the total of a tenant's counter; of any other it is, for they wait.
     """
-    said = {
-        "tenant_ids": [one.quota.tenant_id for one in additions],
-        "quota_ids": [one.quota.quota_id for one in additions],
-        "subjects": [one.subject for one in additions],
-        "windows": [one.window for one in additions],
-    }
-    more = {
-        "are_striped": [one.quota.is_striped for one in additions],
-        "amounts": [one.amount for one in additions],
-    }
-    limits = {"limits": [one.quota.limit for one in additions]}
-    with connection.pipeline():
-        connection.execute(_COUNT, said | more)
-        totals = connection.execute(_TOTALS, said | limits)
-    return [Total._make(cast("Any", row)) for row in totals.fetchall()]
+    rows = cast("list[Any]", connection.execute(_COUNT, additions._asdict(), binary=True).fetchall())
+    return [(row[:4], Total(*row[4:])) for row in rows]
 
 
 def take_back(connection: Connection, tenant_id: str, key: str) -> None:

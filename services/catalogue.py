@@ -8,7 +8,7 @@ from uuid import UUID
 
 from billing.plans import Plan
 from billing.prices import PriceBook
-from billing.quotas import QuotaBook
+from billing.quotas import Quota, QuotaBook, Scope
 from db import customers as customer_rows
 from db import prices as price_rows
 from db import quotas as quota_rows
@@ -21,9 +21,13 @@ PlanKey = tuple[str, str, int]
 _plans: dict[PlanKey, Plan] = {}
 _books: dict[str | None, PriceBook] = {}
 _quota_books: dict[str | None, QuotaBook] = {}
+_named_quotas: dict[tuple[str, int], Quota] = {}
+"""by tenant and id"""
 _installations: dict[str, UUID] = {}
 PLANS_KEPT_MAX = 10_000
 BOOKS_KEPT_MAX = 256
+#: Some 10 MB.
+NAMED_QUOTAS_KEPT_MAX = 20_000
 
 
 def price_book(connection: Connection, revision: int) -> PriceBook:
@@ -51,6 +55,28 @@ def quota_book(connection: Connection, revision: int) -> QuotaBook:
         kept = QuotaBook.of(revision, quota_rows.general(connection), quota_rows.named_scopes(connection))
         _quota_books[whose] = kept
     return kept
+
+
+def named_quotas(connection: Connection, asked: Iterable[tuple[str, Scope, str]]) -> list[Quota]:
+    """The quotas that these (tenant, scope, subject) have of their own, as they stand now, in order.
+
+    What may have changed of them is read each time, and all else only once.
+    """
+    standing = quota_rows.named(connection, asked)
+    # Threads share what is kept: another may clear it between two looks.
+    found = {(one.tenant_id, one.quota_id): _named_quotas.get((one.tenant_id, one.quota_id)) for one in standing}
+    changed = [
+        one[:2]
+        for one, kept in zip(standing, found.values(), strict=True)
+        if kept is None or kept.limit != one.limit or kept.is_hard != one.is_hard
+    ]
+    if changed:
+        fresh = {(quota.tenant_id, quota.quota_id): quota for quota in quota_rows.load(connection, changed)}
+        if len(_named_quotas) + len(fresh) > NAMED_QUOTAS_KEPT_MAX:
+            _named_quotas.clear()
+        _named_quotas.update(fresh)
+        found |= fresh
+    return [quota for quota in found.values() if quota is not None]
 
 
 def without_quotas(tenant_id: str) -> int | None:
@@ -97,4 +123,5 @@ def forget() -> None:
     _plans.clear()
     _books.clear()
     _quota_books.clear()
+    _named_quotas.clear()
     _installations.clear()

@@ -5,18 +5,21 @@ counted and nothing else, and the audit needs no clock. Tenants without quotas c
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from typing import NamedTuple
 
 from billing.charging import Charge
-from billing.money import ZERO, written
+from billing.events import Attributed
+from billing.money import written
 from billing.payments import AlertKind
-from billing.quotas import Measure, Quota, QuotaBook, QuotaKind, Scope, over, reached, subject_in
+from billing.quotas import WHO, Measure, Per, Quota, QuotaBook, QuotaKind, Scope, over, reached, windows_of
 from db import quotas as rows
 from db.alerts import raise_alert
-from db.quotas import Addition, Total, Warned
+from db.quotas import Additions, Counter, Total, Warned
 from db.session import Connection, in_transaction
+from services import catalogue
 
 #: As far back as a tenant's counters are looked at again: every window that usage may still come for.
 LOOKS_BACK = timedelta(days=70)
@@ -27,8 +30,13 @@ _ALERTS = {
     QuotaKind.CAP: AlertKind.CAP_THRESHOLD,
 }
 
-Counter = tuple[str, int, str, date]
-"""tenant, quota, subject, window"""
+
+class Counting(NamedTuple):
+    """Charges that count in quotas, those quotas by tenant and id, and what is added to which counters."""
+
+    charges: Sequence[Charge]
+    quotas: Mapping[tuple[str, int], Quota]
+    additions: Additions
 
 
 def match(connection: Connection, book: QuotaBook, charges: Sequence[Charge]) -> Mapping[tuple[str, str], list[int]]:
@@ -37,50 +45,54 @@ def match(connection: Connection, book: QuotaBook, charges: Sequence[Charge]) ->
         return {}
     named = _named(connection, book, charges)
     found = {}
+    general: dict[tuple[str | None, ...], list[tuple[Quota, Callable[[Attributed], str | None]]]] = {}
     for charge in charges:
-        event = charge.event
-        candidates = [*book.general.get(event.tenant_id, ())]
+        event, currency = charge.event, charge.rated.currency
+        kind = (event.tenant_id, event.service_type, event.feature, currency)
+        quotas = general.get(kind)
+        if quotas is None:
+            candidates = book.general.get(event.tenant_id, ())
+            quotas = general[kind] = [(one, WHO[one.scope]) for one in candidates if one.is_for(event, currency)]
+        counted = [(quota, subject) for quota, who in quotas if (subject := who(event)) is not None]
         for scope in book.named.get(event.tenant_id, ()):
-            candidates += named.get((event.tenant_id, scope, subject_in(scope, event) or ""), ())
-        if not candidates:
-            continue
-        subjects = [(quota, quota.subject_of(event, charge.rated.currency)) for quota in candidates]
-        charge.quotas = tuple((quota, subject) for quota, subject in subjects if subject is not None)
-        if charge.quotas:
-            found[event.tenant_id, event.key] = [quota.quota_id for quota, _ in charge.quotas]
+            subject = WHO[scope](event)
+            if subject and (own := named.get((event.tenant_id, scope, subject))):
+                counted += [(quota, subject) for quota in own if quota.is_for(event, currency)]
+        if counted:
+            charge.quotas = tuple(counted)
+            found[event.tenant_id, event.key] = [quota.quota_id for quota, _ in counted]
     return found
 
 
-def count(connection: Connection, charges: Iterable[Charge], now: datetime) -> None:
+def additions_of(charges: Iterable[Charge]) -> Counting | None:
+    """What charges add to the counters of their quotas, made ready before there is any lock; None: nothing."""
+    counted = [charge for charge in charges if charge.quotas]
+    amounts: dict[Counter, Decimal] = {}
+    quotas: dict[tuple[str, int], Quota] = {}
+    for counter, quota, _, amount in _parts(counted):
+        if (before := amounts.get(counter)) is not None:
+            amounts[counter] = before + amount
+            continue
+        amounts[counter] = amount
+        quotas[counter[:2]] = quota
+    return Counting(counted, quotas, Additions.of(amounts, quotas.values())) if amounts else None
+
+
+def count(connection: Connection, counting: Counting, now: datetime) -> None:
     """Count charges in their quotas, mark those that went over, and say which thresholds were reached.
 
     Locks the counters, in order, after everything else.
     """
-    counted = [charge for charge in charges if charge.quotas]
-    if not counted:
-        return
-    amounts: defaultdict[Counter, list[tuple[Charge, Decimal]]] = defaultdict(list)
-    quotas: dict[Counter, Quota] = {}
-    for charge in counted:
-        for quota, subject in charge.quotas:
-            if amount := quota.amount(charge.rated.tokens, charge.rated.cost):
-                window = quota.window_of(charge.event.occurred_at)
-                counter = (quota.tenant_id, quota.quota_id, subject, window)
-                quotas[counter] = quota
-                amounts[counter].append((charge, amount))
-    if not amounts:
-        return
-    parts = [amounts[counter] for counter in sorted(amounts)]
-    sums = [sum((amount for _, amount in one), ZERO) for one in parts]
-    additions = [
-        Addition(quotas[counter], *counter[2:], added) for counter, added in zip(sorted(amounts), sums, strict=True)
-    ]
-    totals = rows.count(connection, additions)
+    quotas = counting.quotas
+    totals = dict(rows.count(connection, counting.additions))
 
-    _mark(connection, parts, additions, totals)
-    for addition, total in zip(additions, totals, strict=True):
-        if any(percent > total.said for percent in reached(total.used, addition.quota.limit)):
-            _warn(connection, addition.quota, addition.subject, addition.window, total.used, now)
+    over_limit = {counter: total for counter, total in totals.items() if total.used > quotas[counter[:2]].limit}
+    if over_limit:
+        _mark(connection, counting.charges, over_limit)
+    for counter, total in totals.items():
+        quota = quotas[counter[:2]]
+        if any(percent > total.said for percent in reached(total.used, quota.limit)):
+            _warn(connection, quota, *counter[2:], total.used, now)
 
 
 def look_again(now: datetime) -> int:
@@ -104,26 +116,42 @@ def _named(
     for charge in charges:
         event = charge.event
         for scope in book.named.get(event.tenant_id, ()):
-            if subject := subject_in(scope, event):
+            if subject := WHO[scope](event):
                 asked.add((event.tenant_id, scope, subject))
     found: defaultdict[tuple[str, Scope, str], list[Quota]] = defaultdict(list)
-    for quota in rows.named(connection, sorted(asked)) if asked else ():
+    for quota in catalogue.named_quotas(connection, asked) if asked else ():
         found[quota.tenant_id, quota.scope, quota.subject].append(quota)
     return found
 
 
-def _mark(
-    connection: Connection,
-    amounts: Iterable[Sequence[tuple[Charge, Decimal]]],
-    additions: Iterable[Addition],
-    totals: Iterable[Total],
-) -> None:
+def _parts(charges: Sequence[Charge]) -> Iterator[tuple[Counter, Quota, Charge, Decimal]]:
+    """What each charge adds to which counters of its quotas; where it is nothing, it is left out."""
+    moments = [charge.event.occurred_at for charge in charges]
+    calendars: dict[tuple[Per, str], list[date]] = {}
+    for place, charge in enumerate(charges):
+        tokens, cost = charge.rated.tokens, charge.rated.cost
+        for quota, subject in charge.quotas:
+            if amount := quota.amount(tokens, cost):
+                calendar = (quota.per, quota.time_zone)
+                windows = calendars.get(calendar)
+                if windows is None:
+                    windows = calendars[calendar] = windows_of(moments, *calendar)
+                yield (quota.tenant_id, quota.quota_id, subject, windows[place]), quota, charge, amount
+
+
+def _mark(connection: Connection, charges: Sequence[Charge], exceeded: Mapping[Counter, Total]) -> None:
+    """Mark those of the charges that went over, of the counters that are over their limits with them."""
+    limits: dict[Counter, Decimal] = {}
+    parts: defaultdict[Counter, list[tuple[Charge, Decimal]]] = defaultdict(list)
+    for counter, quota, charge, amount in _parts(charges):
+        if counter in exceeded:
+            limits[counter] = quota.limit
+            parts[counter].append((charge, amount))
     marked = {
         (charge.event.tenant_id, charge.event.key)
-        for parts, addition, total in zip(amounts, additions, totals, strict=True)
-        if total.used > addition.quota.limit
+        for counter, added in parts.items()
         for (charge, _), is_over in zip(
-            parts, over(total.used, [amount for _, amount in parts], addition.quota.limit), strict=True
+            added, over(exceeded[counter].used, [amount for _, amount in added], limits[counter]), strict=True
         )
         if is_over
     }

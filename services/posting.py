@@ -40,6 +40,7 @@ def post(connection: Connection, charges: Sequence[Charge], now: datetime) -> Po
     debits = debits_of(charges)
     entries = UsageEntries.of(debits) if debits else None
     holding = capturing.naming(charges)
+    in_quotas = counting.additions_of(charges)
 
     standing = lock_wallets(connection, charges)
     locked_at = time.perf_counter()
@@ -48,6 +49,7 @@ def post(connection: Connection, charges: Sequence[Charge], now: datetime) -> Po
     if ladders.climb(connection, charges):
         debits = debits_of(charges)
         entries = UsageEntries.of(debits) if debits else None
+        in_quotas = counting.additions_of(charges)
 
     captures = capturing.take(holds, holding, now) if holding else None
     places = debit(debits, standing, captures)
@@ -63,7 +65,8 @@ def post(connection: Connection, charges: Sequence[Charge], now: datetime) -> Po
     payments_due = fall_due(connection, tallies, totals, charges, now)
     if settings().tier_warnings:
         tier_warnings.say(connection, tallies, totals, now)
-    counting.count(connection, charges, now)
+    if in_quotas:
+        counting.count(connection, in_quotas, now)
     return Posted(payments_due, locked_at)
 
 

@@ -9,7 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.quotas import Measure, Per, Quota, QuotaKind, Scope, fits, over, reached, window_ends_at, window_of
+from billing.quotas import (
+    Measure,
+    Per,
+    Quota,
+    QuotaKind,
+    Scope,
+    fits,
+    over,
+    reached,
+    window_ends_at,
+    window_of,
+    windows_of,
+)
 
 ZONES = ("UTC", "America/Sao_Paulo", "Asia/Kathmandu", "Pacific/Apia", "Africa/Cairo")
 MOMENTS = st.datetimes(datetime(2005, 1, 2), datetime(2035, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
@@ -44,6 +56,29 @@ def test_every_moment_lies_in_one_window_and_the_next_begins_where_it_ends(
     assert moment < ends_at
     assert window_of(ends_at - timedelta.resolution, per, zone) == window
     assert window_of(ends_at, per, zone) > window
+
+
+@given(
+    st.sampled_from([datetime(2025, 4, 24, 20, tzinfo=UTC), datetime(2010, 11, 7, 2, tzinfo=UTC)]) | MOMENTS,
+    st.lists(st.timedeltas(timedelta(0), timedelta(hours=60)), min_size=1, max_size=6),
+    st.sampled_from(list(Per)),
+    st.sampled_from([*ZONES, "America/St_Johns"]),
+)
+def test_several_moments_lie_in_the_windows_in_which_each_does(
+    moment: datetime, after: Sequence[timedelta], per: Per, zone: str
+) -> None:
+    """Also where a day is set back a minute after it began, as it was in St John's until 2011."""
+    moments = [moment, *(moment + one for one in after)]
+
+    assert windows_of(moments, per, zone) == [window_of(one, per, zone) for one in moments]
+
+
+def test_a_day_that_is_shown_again_is_no_window_of_its_own() -> None:
+    moments = [datetime(2010, 11, 7, 1, tzinfo=UTC) + timedelta(minutes=minutes) for minutes in range(0, 300, 1)]
+
+    assert windows_of(moments, Per.DAY, "America/St_Johns") == [
+        window_of(one, Per.DAY, "America/St_Johns") for one in moments
+    ]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -96,3 +96,9 @@ def test_a_number_too_large_for_its_column_is_an_error_and_not_another_number(as
         arrays.bigints([2**63])
     with pytest.raises(psycopg.errors.NumericValueOutOfRange):
         echoed(asked, arrays.numerics([Decimal(10) ** 26]), "text[]::numeric(38,12)[]")
+
+
+@settings(max_examples=50)
+@given(values=st.lists(st.dates(), max_size=20))
+def test_dates(asked: psycopg.Connection, values: list[date]) -> None:
+    assert echoed(asked, arrays.dates(values), "date[]") == values

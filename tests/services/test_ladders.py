@@ -9,6 +9,7 @@ import pytest
 from billing.prices import LadderSpan, Rung
 from centavo import Item, UsageEvent
 from db.prices import NewPrice
+from services import quotas
 from services.prices import load_prices
 from services.usage import record_usage
 from tests.factories import a_customer, an_envelope, an_event, catalogues, tokens
@@ -84,6 +85,20 @@ def test_one_event_may_climb_several_rungs() -> None:
         Decimal(18),
         Decimal("22.333333333333"),
     ]
+
+
+def test_a_quota_counts_what_it_cost_on_the_ladder() -> None:
+    """That is known only under the customer's lock; what would have been a rung lower counts as it was charged."""
+    catalogues()
+    load_prices([LADDER], NOW)
+    a_customer("ana", now=BEGAN)
+    quotas.set_cap("acme", "ana", Decimal(30), "USD", BEGAN)
+
+    record_usage(an_envelope(an_event_of(9, key="a")), NOW)
+    record_usage(an_envelope(an_event_of(11, key="b"), an_event_of(3, key="c")), NOW)
+
+    assert one("SELECT sum(used) FROM quota_counts") == one("SELECT sum(cost) FROM usage_events") == (33,)
+    assert rows("SELECT key FROM usage_events WHERE over_quota") == [("c",)]
 
 
 def test_each_month_climbs_its_own_ladder() -> None:

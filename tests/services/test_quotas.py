@@ -230,6 +230,22 @@ def test_a_quota_holds_for_the_next_transaction() -> None:
     assert rows(OVER) == [("m0",), ("n0",), ("o0",), ("p0",)]
 
 
+def test_a_cap_that_is_changed_or_ended_holds_for_the_next_transaction() -> None:
+    """What is kept of a customer's own quota is compared each time, also when it changed within one moment."""
+    for limit in ("5", "0.05", "5"):
+        quotas.set_cap(TENANT, "ana", Decimal(limit), "USD", BEFORE)
+        use(1000, key=f"of-{limit}-{one('SELECT count(*) FROM usage_events')[0]}-")
+    quotas.end_quota(TENANT, rows("SELECT name FROM quotas")[0][0], NOW)
+    use(1000, key="ended")
+
+    assert rows("SELECT key, cardinality(quota_ids), over_quota FROM usage_events ORDER BY key") == [
+        ("ended0", None, None),
+        ("of-0.05-1-0", 1, True),
+        ("of-5-0-0", 1, None),
+        ("of-5-2-0", 1, None),
+    ]
+
+
 def test_tenants_without_quotas_cost_no_statement(monkeypatch: pytest.MonkeyPatch) -> None:
     """One look for both revisions, of prices and of quotas, and no other word about quotas."""
     use(1, key="warm")
