@@ -22,7 +22,7 @@ LEAVE_SECONDS_MAX = 0.002
 PAUSE_SECONDS = 1.0
 
 
-class Listening(asyncio.AbstractServer):
+class Listening:
     """A socket that listens, from which this process takes a connection, and then leaves it to others for a moment."""
 
     def __init__(
@@ -90,7 +90,7 @@ class Loop(uvloop.Loop):
 
     async def create_server(  # type: ignore[override]
         self, protocol_factory: Callable[[], asyncio.Protocol], *, sock: socket.socket, backlog: int, **_: Any
-    ) -> asyncio.AbstractServer:
+    ) -> Listening:
         """A server at a socket that is bound."""
         sock.setblocking(False)
         sock.listen(backlog)

@@ -99,7 +99,7 @@ def test_whoever_says_badly_who_they_are_is_told_the_same(
         headers["Authorization"] = authorization.format(token=token(claims("root", ADMIN)))
 
     for method, path in (("POST", AFFORDABILITY), ("GET", WALLET)):
-        more = {"json": {"cost": "1"}, "headers": headers}
+        more: dict[str, Any] = {"json": {"cost": "1"}, "headers": headers}
         assert said(nobody.ask(method, path, **more)) == said(
             as_fastapi_says(monkeypatch, nobody, method, path, **more)
         )
@@ -134,7 +134,10 @@ def test_what_is_malformed_is_told_as_everywhere(
     asked: str, kind: str | None, body: str, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = as_(asked, ADMIN)
-    more = {"data": body.encode("utf-8", "surrogatepass"), "headers": {"Content-Type": kind} if kind else {}}
+    more: dict[str, Any] = {
+        "data": body.encode("utf-8", "surrogatepass"),
+        "headers": {"Content-Type": kind} if kind else {},
+    }
 
     found = root.ask("POST", AFFORDABILITY, **more)
 

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
+from functools import partial
 
 import pytest
 
@@ -77,7 +78,7 @@ def test_no_more_run_at_once_than_there_are_threads_and_the_rest_waits_its_turn(
         return number
 
     async def story() -> list[int]:
-        return list(await asyncio.gather(*(threads.run(lambda number=number: work(number)) for number in range(8))))
+        return list(await asyncio.gather(*(threads.run(partial(work, number)) for number in range(8))))
 
     assert asyncio.run(story()) == [*range(8)]
     assert most == 2
@@ -107,10 +108,10 @@ def test_whoever_is_cancelled_waits_no_longer_and_others_are_told(threads: Threa
 
 def test_closing_waits_for_what_was_begun_and_ends_the_threads() -> None:
     before = threading.active_count()
-    threads, done = Threads(3), []
+    threads, done = Threads(3), list[int]()
 
     async def story() -> None:
-        waiting = [asyncio.create_task(threads.run(lambda number=number: done.append(number))) for number in range(20)]
+        waiting = [asyncio.create_task(threads.run(partial(done.append, number))) for number in range(20)]
         await asyncio.sleep(0)
         threads.close()
         await asyncio.gather(*waiting)
