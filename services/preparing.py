@@ -15,11 +15,12 @@ from billing.charging import Charge, Tally
 from billing.events import Event
 from billing.fingerprints import fingerprint
 from billing.money import ZERO, written
-from billing.periods import Period, place, place_known
+from billing.periods import Period, Placement, place, place_known
 from billing.plans import LateEvents
 from billing.prices import PriceBook
 from billing.rating import Bounds, Line, Parking, ParkReason, Window, rate
 from config import faults
+from config.settings import settings
 from db import customers as customer_rows
 from db import usage as usage_rows
 from db.session import Connection
@@ -136,7 +137,7 @@ def _charge(event: Event, tab: Tab, rules: "_Rules", now: datetime) -> Charge | 
     """An event, rated on the plan of the period that it counts in."""
     account = tab.account
     at = event.occurred_at
-    period, is_late = place_known(at, tab.periods) or place(at, tab.periods, now, account.terms)
+    period, is_late = place_known(at, tab.periods) or _placed(at, tab.periods, now, account)
     plan = account.plans[period.plan_id, period.plan_version]
     if is_late and rules.window and plan.late_events is LateEvents.PARK:
         came = f"occurred_at {event.occurred_at.isoformat()} lies in a period that is closed"
@@ -151,6 +152,16 @@ def _charge(event: Event, tab: Tab, rules: "_Rules", now: datetime) -> Charge | 
             tab.periods = (*tab.periods, period)
     wallet_id = account.wallets[rated.currency] if rated.currency else None
     return Charge(event, rated, tally, is_late, wallet_id, account.revisions)
+
+
+def _placed(at: datetime, periods: Sequence[Period], now: datetime, account: Account) -> Placement:
+    """The period of an event whose own is not known to be open.
+
+    That of one which is settled or released long after is not read any more (`services.accounts`): its time is over.
+    """
+    if at < now - settings().bounds.age_max and not any(period.holds(at) for period in periods):
+        return Placement(place(now, periods, now, account.terms).period, is_late=True)
+    return place(at, periods, now, account.terms)
 
 
 def items_as_json(lines: Sequence[Line]) -> str:
