@@ -15,7 +15,7 @@ from billing.charging import Charge, Tally
 from billing.events import Event
 from billing.fingerprints import fingerprint
 from billing.money import ZERO, written
-from billing.periods import Period, Placement, place, place_known
+from billing.periods import Period, place, place_known
 from billing.plans import LateEvents
 from billing.prices import PriceBook
 from billing.rating import Bounds, Line, Parking, ParkReason, Window, rate
@@ -85,7 +85,10 @@ def prepare(connection: Connection, received: Sequence[Received], now: datetime,
     book = catalogue.price_book(connection, prices)
     window = bounds.at(now) if bounds else None
     asked = {(one.event.tenant_id, one.event.customer_id) for one in received}
-    known, are_kept = accounts.find(connection, asked, now)
+    if (oldest := _older_than_kept(received, now, bounds)) is None:
+        known, are_kept = accounts.find(connection, asked, now)
+    else:
+        known, are_kept = accounts.read(connection, asked, now, with_terms=True, oldest=oldest), False
     try:
         prepared = _prepared(connection, received, now, _Rules(known, book, window))
     except accounts.TermsUnread:
@@ -96,6 +99,15 @@ def prepare(connection: Connection, received: Sequence[Received], now: datetime,
         prepared = _prepared(connection, received, now, _Rules(known, book, window))
     prepared.quota_ids = counting.match(connection, catalogue.quota_book(connection, quotas), prepared.charges)
     return prepared
+
+
+def _older_than_kept(received: Sequence[Received], now: datetime, bounds: Bounds | None) -> datetime | None:
+    """When the oldest of these occurred, where that lies further back than periods are kept: it has waited since."""
+    usual = settings().bounds
+    if bounds == usual:
+        return None  # what is so old is parked
+    oldest = min(one.event.occurred_at for one in received)
+    return oldest if oldest < now - usual.age_max else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +149,7 @@ def _charge(event: Event, tab: Tab, rules: "_Rules", now: datetime) -> Charge | 
     """An event, rated on the plan of the period that it counts in."""
     account = tab.account
     at = event.occurred_at
-    period, is_late = place_known(at, tab.periods) or _placed(at, tab.periods, now, account)
+    period, is_late = place_known(at, tab.periods) or place(at, tab.periods, now, account.terms)
     plan = account.plans[period.plan_id, period.plan_version]
     if is_late and rules.window and plan.late_events is LateEvents.PARK:
         came = f"occurred_at {event.occurred_at.isoformat()} lies in a period that is closed"
@@ -152,16 +164,6 @@ def _charge(event: Event, tab: Tab, rules: "_Rules", now: datetime) -> Charge | 
             tab.periods = (*tab.periods, period)
     wallet_id = account.wallets[rated.currency] if rated.currency else None
     return Charge(event, rated, tally, is_late, wallet_id, account.revisions)
-
-
-def _placed(at: datetime, periods: Sequence[Period], now: datetime, account: Account) -> Placement:
-    """The period of an event whose own is not known to be open.
-
-    That of one which is settled or released long after is not read any more (`services.accounts`): its time is over.
-    """
-    if at < now - settings().bounds.age_max and not any(period.holds(at) for period in periods):
-        return Placement(place(now, periods, now, account.terms).period, is_late=True)
-    return place(at, periods, now, account.terms)
 
 
 def items_as_json(lines: Sequence[Line]) -> str:
