@@ -72,10 +72,12 @@ def require(connection: Connection, charge: Charge, demand: Demand, now: datetim
     )
     rated = quoting.climbed(connection, (*identity, charge.tally.period.starts_at), charge.rated)
 
+    hold = _open_hold(connection, charge, now)
+
     if demand.is_covered:
-        _cover(_with_hold(connection, found, charge, now), rated, event.occurred_at)
+        _cover(_with_hold(found, hold, event.occurred_at), rated, event.occurred_at)
     if demand.method is not None:
-        _serve(found, rated, demand.method, event.occurred_at)
+        _serve(found, rated, demand.method, event.occurred_at, hold)
 
 
 def shortage(asked: Affordability) -> dict[str, str]:
@@ -93,15 +95,21 @@ def _cover(found: Standing, rated: Rated, occurred_at: datetime) -> None:
         raise InsufficientCredits(customer_id=found.customer_id, **shortage(asked))
 
 
-def _with_hold(connection: Connection, found: Standing, charge: Charge, now: datetime) -> Standing:
-    """What the hold that the event names still keeps back is there for it, also of grants that have ended since."""
+def _open_hold(connection: Connection, charge: Charge, now: datetime) -> HoldRow | None:
+    """The hold that the event names, if it still keeps something back for it."""
     event = charge.event
     hold = hold_rows.find(connection, event.tenant_id, event.hold_id) if event.hold_id is not None else None
     if hold is None or hold.customer_id != event.customer_id or hold.state != HoldState.OPEN or hold.expires_at <= now:
+        return None
+    return hold
+
+
+def _with_hold(found: Standing, hold: HoldRow | None, occurred_at: datetime) -> Standing:
+    """What the hold still keeps back is there for it, also of grants that have ended since."""
+    if hold is None:
         return found
     wallets = (
-        _freed(wallet, hold, event.occurred_at) if wallet.currency == hold.currency else wallet
-        for wallet in found.wallets
+        _freed(wallet, hold, occurred_at) if wallet.currency == hold.currency else wallet for wallet in found.wallets
     )
     return replace(found, wallets=tuple(wallets))
 
@@ -118,8 +126,8 @@ def _freed(wallet: WalletStanding, hold: HoldRow, occurred_at: datetime) -> Wall
     return others._replace(reserved=others.reserved - kept + short)
 
 
-def _serve(found: Standing, rated: Rated, method: BillingMethod, occurred_at: datetime) -> None:
-    paid = paid_by(found, rated, occurred_at)
+def _serve(found: Standing, rated: Rated, method: BillingMethod, occurred_at: datetime, hold: HoldRow | None) -> None:
+    paid = paid_by(found, rated, occurred_at, hold)
     quote = quotes.quote(rated, found.cover(), paid, found.row.price_revision, has_card=found.row.has_card)
     if not quote.is_served_by(method):
         would = ", ".join(dict.fromkeys(line.method.value for line in quote.lines))

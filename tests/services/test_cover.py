@@ -203,6 +203,22 @@ def test_credits_are_refused_where_something_bought_would_pay() -> None:
     assert record_one(event(dollars=6), NOW, method=BillingMethod.WALLET_DEDUCTION).status == "charged"
 
 
+def test_credits_that_a_hold_has_kept_back_pay_though_they_have_ended() -> None:
+    """Of what was bought, nothing is taken."""
+    ends = NOW + timedelta(minutes=1)
+    over = ends + timedelta(minutes=1)
+    record_one(event(dollars=4), NOW)
+    for source, until in (("promo", ends), ("purchase", None)):
+        grant(Grant(TENANT, "ana", "USD", Decimal(5), source, "new", source, expires_at=until), NOW)
+    held = reserve(HoldWish(TENANT, "ana", "h", Decimal(3), "USD", seconds=3600), NOW)
+    late = an_event("ana", [tokens(100_000)], key="late", occurred_at=over, hold_id=held.hold_id)
+
+    record_one(late, over, method=BillingMethod.CREDIT_CONSUMPTION)
+
+    kept = "SELECT jsonb_object_keys(parts) = g.grant_id::text FROM ledger_entries e, credit_grants g"
+    assert one(f"{kept} WHERE e.event_key = 'late' AND g.source = 'promo' AND g.expires_at IS NOT NULL") == (True,)
+
+
 def test_on_tiers_the_plan_serves_tokens_until_one_begins() -> None:
     a_customer("tia", plan="tiers-8m", currencies=("BRL",), time_zone="UTC", now=BEFORE)
     included, charged = BillingMethod.SUBSCRIPTION_INCLUDED, BillingMethod.PAYMENT_CHARGE
