@@ -163,7 +163,7 @@ def burn_kept(wallet: Standing, cost: Decimal, occurred_at: datetime, kept: Deci
     parts: dict[str, Decimal] = {}
     left = min(kept, cost)
     for grant in wallet.grants:
-        if left and grant.remaining and grant.has_ended(occurred_at) and grant.pays_for(since):
+        if left and grant.remaining and _pays_still(grant, occurred_at, since):
             taken = min(left, grant.remaining)
             grant.remaining -= taken
             grant.is_changed = True
@@ -176,6 +176,15 @@ def burn_kept(wallet: Standing, cost: Decimal, occurred_at: datetime, kept: Deci
     if rest:
         parts |= burn(wallet, rest, occurred_at).of(-rest)
     return Change(parts=parts)
+
+
+def kept_back(grants: Iterable[Grant], occurred_at: datetime, since: datetime) -> Decimal:
+    """How much of what has ended still pays for usage for which value was kept back since a moment."""
+    return sum((grant.remaining for grant in grants if _pays_still(grant, occurred_at, since)), ZERO)
+
+
+def _pays_still(grant: Grant, occurred_at: datetime, since: datetime) -> bool:
+    return grant.has_ended(occurred_at) and grant.pays_for(since)
 
 
 def arrive(wallet: Standing, grant: Grant, amount: Decimal, payable: Decimal | None = None) -> Change:

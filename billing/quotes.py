@@ -9,7 +9,7 @@ from typing import Any
 
 from billing.affordability import Cover
 from billing.events import Item
-from billing.grants import DEBT, Grant, Source, Standing, burn
+from billing.grants import DEBT, Grant, Source, Standing, burn, burn_kept
 from billing.money import ZERO
 from billing.prices import Price
 from billing.rating import TOKEN, Line, Rated
@@ -140,12 +140,22 @@ def covered(rated: Rated, cover: Cover) -> Covered:
     )
 
 
-def paid_from(cost: Decimal, grants: Iterable[Grant], sources: dict[str, Source], now: datetime) -> Paid:
-    """What a wallet with these open grants, in burn order, would pay a cost from that occurs now."""
+def paid_from(
+    cost: Decimal,
+    grants: Iterable[Grant],
+    sources: dict[str, Source],
+    now: datetime,
+    kept: tuple[Decimal, datetime] | None = None,
+) -> Paid:
+    """What a wallet with these open grants, in burn order, would pay a cost from that occurs now.
+
+    `kept` is how much a hold has kept back for it, and since when.
+    """
     wallet = Standing(ZERO, 0, grants=list(grants))
     amounts: dict[Source, Decimal] = {}
     uncovered = ZERO
-    for name, amount in burn(wallet, cost, now).of(-cost).items():
+    change = burn(wallet, cost, now) if kept is None else burn_kept(wallet, cost, now, *kept)
+    for name, amount in change.of(-cost).items():
         if name == DEBT:
             uncovered += amount
         elif amount:

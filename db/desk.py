@@ -104,7 +104,7 @@ SELECT c.tenant_id, c.customer_id, c.plan_id, c.plan_version, c.next_plan_id, c.
 FROM customers c
 LEFT JOIN LATERAL (
     SELECT * FROM periods p
-    WHERE p.tenant_id = c.tenant_id AND p.customer_id = c.customer_id AND p.starts_at <= %(now)s
+    WHERE p.tenant_id = c.tenant_id AND p.customer_id = c.customer_id AND p.starts_at <= %(period_at)s
     ORDER BY p.starts_at DESC LIMIT 1
 ) p ON true
 CROSS JOIN LATERAL (
@@ -168,14 +168,18 @@ def standing(
     with_sources: bool = True,
     with_past: bool = False,
     purpose: Mapping[str, str | None] | None = None,
+    used_at: datetime | None = None,
+    period_at: datetime | None = None,
 ) -> tuple[CustomerStanding, list[WalletStanding]] | None:
     """A customer with all wallets, by currency, or None. One statement; takes no lock.
 
     `purpose` says user, organization, service type and feature of what is to come, each by its name: then the hard
-    quotas that it would count in are read as well.
+    quotas that it would count in are read as well, in the windows of `used_at`. The period is the last that has begun
+    by `period_at`. Either is now, unless it is told.
     """
     day = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    said = {"tenant_id": tenant_id, "customer_id": customer_id, "now": now, "day": day} | dict(purpose or {})
+    moments = {"now": used_at or now, "period_at": period_at or now, "day": day}
+    said = {"tenant_id": tenant_id, "customer_id": customer_id} | moments | dict(purpose or {})
     statement = _statement(with_sources=with_sources, with_past=with_past, with_quotas=purpose is not None)
     rows = cast("list[Any]", connection.execute(statement, said).fetchall())
     if not rows:

@@ -111,6 +111,13 @@ SET status = 'charged', charged_at = %(now)s, period_start = %(period_start)s, i
 WHERE tenant_id = %(tenant_id)s AND key = %(key)s AND status IN ('parked', 'pending')
 """
 
+_DEFER = """
+UPDATE usage_events
+SET status = 'pending', tokens = %(tokens)s, cost = %(cost)s, currency = %(currency)s, items = %(items)s::jsonb,
+    park_reason = NULL, park_detail = NULL
+WHERE tenant_id = %(tenant_id)s AND key = %(key)s AND status = 'parked'
+"""
+
 _PARK_AGAIN = """
 UPDATE usage_events SET park_reason = %s, park_detail = %s
 WHERE tenant_id = %s AND key = %s AND status = 'parked'
@@ -177,6 +184,11 @@ def lock_event(connection: Connection, tenant_id: str, key: str, status: str) ->
 def charge(connection: Connection, charged: dict[str, Any]) -> None:
     """Make an event that waits a charged one."""
     connection.execute(_CHARGE, charged)
+
+
+def defer(connection: Connection, charged: dict[str, Any]) -> None:
+    """Make an event that is parked one that is pending: with what it would cost, and charged by nobody yet."""
+    connection.execute(_DEFER, charged)
 
 
 def park_again(connection: Connection, tenant_id: str, key: str, reason: str, detail: str) -> None:

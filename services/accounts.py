@@ -65,13 +65,19 @@ def find(connection: Connection, asked: set[Identity], now: datetime) -> tuple[d
 
 
 def read(
-    connection: Connection, asked: set[Identity], now: datetime, *, with_terms: bool = False
+    connection: Connection,
+    asked: set[Identity],
+    now: datetime,
+    *,
+    with_terms: bool = False,
+    oldest: datetime | None = None,
 ) -> dict[Identity, Account]:
     """Those customers that exist, fresh from the database; they are kept from now on.
 
-    With the terms of all, or of those alone who have no period of `now`.
+    With the terms of all, or of those alone who have no period of `now`; with periods as far back as usage may lie, or
+    as it does: `oldest`.
     """
-    since = now - settings().bounds.age_max - TWO_MONTHS
+    since = min(now - settings().bounds.age_max, oldest or now) - TWO_MONTHS
     found: dict[Identity, Account] = {}
     if not with_terms:
         tenant_ids, customer_ids = zip(*asked, strict=True)

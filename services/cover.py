@@ -13,16 +13,20 @@ from billing.affordability import Affordability
 from billing.charging import Charge
 from billing.credit_holds import HoldState
 from billing.errors import BillingMethodRefused, InsufficientCredits, QuotaExceeded
-from billing.money import written
+from billing.grants import kept_back
+from billing.money import ZERO, written
 from billing.quotes import BillingMethod
 from billing.rating import Rated
 from db import credit_holds as hold_rows
 from db import wallets as wallet_rows
+from db.credit_holds import HoldRow
+from db.desk import WalletStanding
+from db.grants import opened
 from db.session import Connection
-from services import quoting, standing
+from services import credit_holds, quoting, standing
 from services.quotes import paid_by
 from services.standing import Standing
-from services.wallets import Purpose, afford_rated
+from services.wallets import Purpose, afford_rated, weighed
 
 NO_BUFFER = Decimal(1)
 
@@ -45,23 +49,35 @@ class Demand:
 def require(connection: Connection, charge: Charge, demand: Demand, now: datetime) -> None:
     """Lock the customer's wallets, and refuse what does not meet the demand.
 
-    What others commit meanwhile counts: it is read under the lock. Counters that several customers share are not
-    locked by it: of a quota of a tenant, an organisation or a user, two customers at once may both get the rest.
+    What others commit meanwhile counts: it is read under the lock; holds whose time is over count no more. Counters
+    that several customers share are not locked by it: of a quota of a tenant, an organisation or a user, two customers
+    at once may both get the rest.
 
     Raises `InsufficientCredits`, `QuotaExceeded`, `BillingMethodRefused`.
     """
     event = charge.event
     identity = (event.tenant_id, event.customer_id)
-    wallet_rows.lock_of_customer(connection, *identity)
+    credit_holds.expire_of(connection, wallet_rows.lock_of_customer(connection, *identity), now)
     purpose = Purpose(event.user_id, event.organization_id, event.service_type, event.feature)
     asked = asdict(purpose) if demand.is_within_quotas else None
-    found = standing.read(connection, *identity, now, with_sources=demand.method is not None, purpose=asked)
+    # An event of another day counts in the quotas of that, and, in a month that is still open, in that month.
+    found = standing.read(
+        connection,
+        *identity,
+        now,
+        with_sources=demand.method is not None,
+        purpose=asked,
+        used_at=event.occurred_at,
+        period=charge.tally.period,
+    )
     rated = quoting.climbed(connection, (*identity, charge.tally.period.starts_at), charge.rated)
 
+    hold = _open_hold(connection, charge, now)
+
     if demand.is_covered:
-        _cover(_with_hold(connection, found, charge, now), rated, event.occurred_at)
+        _cover(_with_hold(found, hold, event.occurred_at), rated, event.occurred_at)
     if demand.method is not None:
-        _serve(found, rated, demand.method, event.occurred_at)
+        _serve(found, rated, demand.method, event.occurred_at, hold)
 
 
 def shortage(asked: Affordability) -> dict[str, str]:
@@ -79,22 +95,39 @@ def _cover(found: Standing, rated: Rated, occurred_at: datetime) -> None:
         raise InsufficientCredits(customer_id=found.customer_id, **shortage(asked))
 
 
-def _with_hold(connection: Connection, found: Standing, charge: Charge, now: datetime) -> Standing:
-    """What the hold that the event names still keeps back is there for it."""
+def _open_hold(connection: Connection, charge: Charge, now: datetime) -> HoldRow | None:
+    """The hold that the event names, if it still keeps something back for it."""
     event = charge.event
     hold = hold_rows.find(connection, event.tenant_id, event.hold_id) if event.hold_id is not None else None
     if hold is None or hold.customer_id != event.customer_id or hold.state != HoldState.OPEN or hold.expires_at <= now:
+        return None
+    return hold
+
+
+def _with_hold(found: Standing, hold: HoldRow | None, occurred_at: datetime) -> Standing:
+    """What the hold still keeps back is there for it, also of grants that have ended since."""
+    if hold is None:
         return found
-    left = hold.amount - hold.captured
     wallets = (
-        replaced._replace(reserved=replaced.reserved - left) if replaced.currency == hold.currency else replaced
-        for replaced in found.wallets
+        _freed(wallet, hold, occurred_at) if wallet.currency == hold.currency else wallet for wallet in found.wallets
     )
     return replace(found, wallets=tuple(wallets))
 
 
-def _serve(found: Standing, rated: Rated, method: BillingMethod, occurred_at: datetime) -> None:
-    paid = paid_by(found, rated, occurred_at)
+def _freed(wallet: WalletStanding, hold: HoldRow, occurred_at: datetime) -> WalletStanding:
+    """A wallet as it stands for usage that captures a hold, burned as `billing.grants.burn_kept` does.
+
+    What others have reserved takes nothing of the hold's own part of grants that have ended.
+    """
+    left = hold.amount - hold.captured
+    others = wallet._replace(reserved=wallet.reserved - left)
+    kept = min(left, kept_back(opened(wallet.open_grants), occurred_at, hold.opened_at))
+    short = min(ZERO, weighed(others, occurred_at).available) if kept else ZERO
+    return others._replace(reserved=others.reserved - kept + short)
+
+
+def _serve(found: Standing, rated: Rated, method: BillingMethod, occurred_at: datetime, hold: HoldRow | None) -> None:
+    paid = paid_by(found, rated, occurred_at, hold)
     quote = quotes.quote(rated, found.cover(), paid, found.row.price_revision, has_card=found.row.has_card)
     if not quote.is_served_by(method):
         would = ", ".join(dict.fromkeys(line.method.value for line in quote.lines))

@@ -23,6 +23,7 @@ from db import credit_holds as rows
 from db import wallets as wallet_rows
 from db.credit_holds import Captured, DueHold, HoldRow, NewHold
 from db.session import Connection, Stale, in_transaction
+from db.wallets import WalletRow
 from services import alone, catalogue, quotas, quoting, standing
 from services.standing import Standing
 from services.wallets import afford_rated, weighed
@@ -104,9 +105,7 @@ def _reserve(connection: Connection, wish: HoldWish, now: datetime) -> Reserved:
     before = rows.by_key(connection, wish.tenant_id, wish.idempotency_key)
     if before is not None:
         return _opened_before(before, wish)
-    # What is over no longer stands in the way, whether or not the sweep has come.
-    if locked and (due := rows.due_of_wallets(connection, [(row.tenant_id, row.wallet_id) for row in locked], now)):
-        _close(connection, due, HoldState.EXPIRED, now)
+    expire_of(connection, locked, now)
     found = standing.read(connection, wish.tenant_id, wish.customer_id, now, with_sources=False)
 
     needed = _needed(connection, found, wish, now)
@@ -232,6 +231,16 @@ def expire_due(now: datetime) -> int:
         customers,
         lambda identity, error: alone.tell(identity, AlertKind.MONTH_FAILS, "holds can't be expired", error, now),
     )
+
+
+def expire_of(connection: Connection, locked: Sequence[WalletRow], now: datetime) -> None:
+    """Close the holds of a customer whose time is over: they stand in nobody's way, whether or not the sweep has come.
+
+    The caller has locked the customer's wallets, all of them.
+    """
+    reserving = [(row.tenant_id, row.wallet_id) for row in locked if row.reserved]
+    if reserving and (due := rows.due_of_wallets(connection, reserving, now)):
+        _close(connection, due, HoldState.EXPIRED, now)
 
 
 def _expire(

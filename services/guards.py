@@ -80,12 +80,17 @@ def await_approval(connection: Connection, payment: PaymentRow, why: str, now: d
 
 
 def approve(tenant_id: str, payment_id: UUID, now: datetime) -> None:
-    """Let a payment through above the caps. Raises `PaymentNotFound`, `Rejected` when it awaits no approval."""
+    """Let a payment through above the caps; asked again, nothing changes.
+
+    Raises `PaymentNotFound`, `Rejected` when it awaits no approval.
+    """
 
     def work(connection: Connection) -> None:
         payment = rows.lock(connection, tenant_id, payment_id)
         if payment is None:
             raise PaymentNotFound(tenant_id=tenant_id, payment_id=str(payment_id))
+        if payment.state != PaymentState.AWAITING_APPROVAL and payment.approved_at is not None:
+            return
         if payment.state != PaymentState.AWAITING_APPROVAL:
             raise Rejected(f"payment {payment_id} is {payment.state}; only what awaits approval is approved")
         rows.approve(connection, payment, now)

@@ -35,6 +35,17 @@ def charge_waiting(
     return True
 
 
+def defer_waiting(connection: Connection, charge: Charge, now: datetime) -> bool:
+    """Let an event that is parked, and that its caller deferred, wait to be settled; False when somebody was first.
+
+    Priced as it is now, counted and debited nowhere. Locks the event's row alone.
+    """
+    if not rows.lock_event(connection, charge.event.tenant_id, charge.event.key, "parked"):
+        return False
+    rows.defer(connection, _charged(charge, now))
+    return True
+
+
 def event_of(row: EventRow) -> UsageEvent:
     """The event that a row of `usage_events` was made from."""
     items = [

@@ -203,11 +203,16 @@ def _charge_parked(connection: Connection, tenant_id: str, key: str, now: dateti
         row = prepared.rows[0]
         rows.park_again(connection, tenant_id, key, row.park_reason or "", row.park_detail or "")
         return STILL_PARKED
-    if not kept.charge_waiting(connection, prepared.charges[0], "parked", now):
+    is_deferred = any(step.step == EventStep.DEFERRED for step in trail_rows.of_event(connection, tenant_id, key))
+    if is_deferred:
+        is_first = kept.defer_waiting(connection, prepared.charges[0], now)
+    else:
+        is_first = kept.charge_waiting(connection, prepared.charges[0], "parked", now)
+    if not is_first:
         return Replayed()  # somebody else was first
     detail = f"{found['park_reason']}: {found['park_detail']}"
     trail_rows.add(connection, Entry(tenant_id, key, found["customer_id"], EventStep.REPLAYED, detail, now))
-    return Replayed(tried=1, charged=1)
+    return Replayed(tried=1, charged=0 if is_deferred else 1)
 
 
 def _bounds_at(found: EventRow, now: datetime) -> Bounds:

@@ -20,6 +20,7 @@ from billing.plans import LateEvents
 from billing.prices import PriceBook
 from billing.rating import Bounds, Line, Parking, ParkReason, Window, rate
 from config import faults
+from config.settings import settings
 from db import customers as customer_rows
 from db import usage as usage_rows
 from db.session import Connection
@@ -84,7 +85,10 @@ def prepare(connection: Connection, received: Sequence[Received], now: datetime,
     book = catalogue.price_book(connection, prices)
     window = bounds.at(now) if bounds else None
     asked = {(one.event.tenant_id, one.event.customer_id) for one in received}
-    known, are_kept = accounts.find(connection, asked, now)
+    if (oldest := _older_than_kept(received, now, bounds)) is None:
+        known, are_kept = accounts.find(connection, asked, now)
+    else:
+        known, are_kept = accounts.read(connection, asked, now, with_terms=True, oldest=oldest), False
     try:
         prepared = _prepared(connection, received, now, _Rules(known, book, window))
     except accounts.TermsUnread:
@@ -95,6 +99,15 @@ def prepare(connection: Connection, received: Sequence[Received], now: datetime,
         prepared = _prepared(connection, received, now, _Rules(known, book, window))
     prepared.quota_ids = counting.match(connection, catalogue.quota_book(connection, quotas), prepared.charges)
     return prepared
+
+
+def _older_than_kept(received: Sequence[Received], now: datetime, bounds: Bounds | None) -> datetime | None:
+    """When the oldest of these occurred, where that lies further back than periods are kept: it has waited since."""
+    usual = settings().bounds
+    if bounds == usual:
+        return None  # what is so old is parked
+    oldest = min(one.event.occurred_at for one in received)
+    return oldest if oldest < now - usual.age_max else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from billing.rating import Rated, rate
 from centavo import Item
 from db import customers as customer_rows
 from db import usage as usage_rows
+from db.credit_holds import HoldRow
 from db.grants import opened
 from db.session import Connection, in_transaction
 from services import catalogue, quoting, standing
@@ -84,13 +85,17 @@ def _for_anybody(connection: Connection, tenant_id: str, items: Sequence[Item], 
     return rules.quote(rated, Cover(bare), None, revision, has_card=True)
 
 
-def paid_by(found: Standing, rated: Rated, now: datetime) -> Paid | None:
-    """What the wallet in the currency of the prices would pay from; None where none is needed."""
+def paid_by(found: Standing, rated: Rated, now: datetime, hold: HoldRow | None = None) -> Paid | None:
+    """What the wallet in the currency of the prices would pay from; None where none is needed.
+
+    An open hold pays for usage that names it also from grants that have ended since.
+    """
     if rated.currency is None:
         return None
     wallet = found.wallet(rated.currency)
     sources = {grant_id: Source(source) for grant_id, source in wallet.sources.items()}
-    return rules.paid_from(rated.cost, opened(wallet.open_grants), sources, now)
+    kept = (hold.amount - hold.captured, hold.opened_at) if hold and hold.currency == rated.currency else None
+    return rules.paid_from(rated.cost, opened(wallet.open_grants), sources, now, kept)
 
 
 def _require(connection: Connection, tenant_id: str) -> None:

@@ -95,7 +95,7 @@ def _guard(connection: Connection, prepared: Prepared, demand: Demand, now: date
         whose = (row.tenant_id, row.key, row.customer_id)
         if demand.method is not None and row.status == "charged":
             trail_rows.add(connection, Entry(*whose, EventStep.METHOD_ASKED, demand.method.value, now))
-        if row.status == "pending":
+        if not demand:  # it is deferred; what is parked for now remembers it, for when it can be priced
             trail_rows.add(connection, Entry(*whose, EventStep.DEFERRED, "its caller settles it later", now))
 
 

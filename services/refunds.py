@@ -5,6 +5,7 @@ Before it makes a refund, whoever comes looks for it at Stripe by our id in its 
 however often a process dies, and also when Stripe has forgotten the key, or our database was put back.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -49,6 +50,8 @@ CLAIMED_AT_ONCE = 50
 #: A payment that moved each time while we looked at Stripe is looked at later.
 LOOKS_MAX = 5
 KEY_CHARACTERS_MAX = 255
+#: Under such keys it is owed by itself what goes back: by a plan change, by a void. A caller's would be in its way.
+_OWN_KEYS = re.compile(r"(prorate|unowed|void):[0-9a-f-]{36}")
 
 
 class RefundBusy(Unavailable):
@@ -79,6 +82,8 @@ def refund(
     """
     if not 0 < len(idempotency_key) <= KEY_CHARACTERS_MAX:
         raise Rejected(f"an idempotency key has 1 to {KEY_CHARACTERS_MAX} characters", given=len(idempotency_key))
+    if _OWN_KEYS.fullmatch(idempotency_key):
+        raise Rejected(f"keys like {idempotency_key} are for refunds that are owed by themselves; take another")
 
     def work(connection: Connection) -> Refund:
         payment = payment_rows.lock(connection, tenant_id, payment_id)

@@ -121,17 +121,30 @@ def read(
     with_sources: bool = True,
     with_past: bool = False,
     purpose: Mapping[str, str | None] | None = None,
+    used_at: datetime | None = None,
+    period: Period | None = None,
 ) -> Standing:
     """A customer at a moment: one statement, and another for a plan that this process sees for the first time.
 
     With a `purpose`, as `db.desk.standing` has it, also the hard quotas that stand against it. Of a tenant that has no
     quotas they are not asked for: as long as the book of quotas, which each answer tells the revision of, is the same.
 
+    What was used at another moment, quotas count in the windows of that; and it counts in the `period` that is given,
+    which need not be the one around now.
+
     Raises `TenantNotFound`, `CustomerNotFound`.
     """
     none_at = None if purpose is None else catalogue.without_quotas(tenant_id)
     ask = partial(
-        rows.standing, connection, tenant_id, customer_id, now, with_sources=with_sources, with_past=with_past
+        rows.standing,
+        connection,
+        tenant_id,
+        customer_id,
+        now,
+        with_sources=with_sources,
+        with_past=with_past,
+        used_at=used_at,
+        period_at=period and period.starts_at,
     )
     found = ask(purpose=None if none_at is not None else purpose)
     if purpose is not None and found is not None and none_at != (revision := found[0].quota_revision):
@@ -142,7 +155,7 @@ def read(
             raise TenantNotFound(tenant_id=tenant_id)
         raise CustomerNotFound(tenant_id=tenant_id, customer_id=customer_id)
     row, wallets = found
-    period = _period_around(row, now)
+    period = period or _period_around(row, now)
     plan = catalogue.plans(connection, [(tenant_id, *period.plan_key)])[tenant_id, *period.plan_key]
     return Standing(tenant_id, customer_id, row, tuple(wallets), period, plan)
 

@@ -15,7 +15,7 @@ def void(tenant_id: str, payment_id: UUID, reason: str, now: datetime, *, source
 
     While an attempt is open, or Stripe has an intent, it is a wish: the next look fulfils it, by canceling the
     intent or, should the money have moved by then, by giving it back. Raises `PaymentNotFound`, and `Rejected` for
-    one that is paid.
+    one that was paid before anybody asked.
     """
     return in_transaction(lambda connection: _void(connection, tenant_id, payment_id, reason, now, source))
 
@@ -26,7 +26,7 @@ def _void(
     payment = rows.lock(connection, tenant_id, payment_id)
     if payment is None:
         raise PaymentNotFound(tenant_id=tenant_id, payment_id=str(payment_id))
-    if payment.state in PAID:
+    if payment.state in PAID and not payment.is_wished_void:
         raise Rejected(f"payment {payment_id} is {payment.state}; refund it instead of voiding it")
     return void_locked(connection, payment, reason, now, source=source)
 

@@ -152,7 +152,8 @@ WAITING = frozenset({EventStatus.PARKED, EventStatus.PENDING})
 _RECORDED: Responses = {
     200: {"description": "The event was recorded before.", "model": UsageAnswer},
     202: {
-        "description": "It is recorded, and parked (charged once its reason is gone) or deferred (when it is settled).",
+        "description": "It is recorded, and parked (charged once its reason is gone) or deferred (when it is settled). "
+        "What is both is deferred once its reason is gone.",
         "model": UsageAnswer,
     },
 }

@@ -83,9 +83,12 @@ def test_above_a_cap_a_payment_awaits_a_person(
     assert told("cap_reached") == [f"payment {second} awaits approval: {words}"]
     assert taken(second) is PaymentState.AWAITING_APPROVAL
 
-    guards.approve(TENANT, second, datetime.now(UTC))
+    for _ in range(2):
+        guards.approve(TENANT, second, datetime.now(UTC))
     assert taken(second) is PaymentState.SUCCEEDED
     assert captured() == {first: (FEE, 1), second: (FEE, 1)}
+    guards.approve(TENANT, second, datetime.now(UTC))  # whoever heard no answer asks again
+    assert payment(second) == ("succeeded", 1, None)
 
 
 def test_only_what_awaits_approval_is_approved() -> None:

@@ -24,12 +24,15 @@ from billing.quotas import Scope
 from billing.quotes import BillingMethod
 from db import session
 from db.scope import as_tenant
-from services import history, pending, quotas
+from services import history, pending, quotas, subscriptions
 from services.credit_holds import HoldWish, reserve
 from services.credits import Grant, grant
 from services.history import Asked
+from services.parked import replay_all
+from services.prices import load_prices
 from services.quotas import Wanted
 from services.recording import Recorded, record_one
+from services.subscriptions import At
 from services.tenants import create_tenant
 from services.trail import trail
 from services.usage import record_usage
@@ -37,6 +40,8 @@ from services.voiding_usage import void
 from services.wallets import can_afford
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, rows, wallet
+from tests.services.monthly import everything
+from tests.services.test_parked import a_price
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
@@ -255,6 +260,27 @@ def test_what_can_not_be_priced_is_parked_not_deferred() -> None:
     assert (found.status, found.park_reason) == ("parked", "unpriced")
 
 
+def test_what_was_parked_when_it_was_deferred_is_charged_by_nobody_but_who_settles_it() -> None:
+    """Once it has a price it is pending; so is not what was not deferred."""
+    for key, is_deferred in (("k", True), ("l", False)):
+        new = an_event("ana", [tokens(100, model="gpt-99")], key=key, occurred_at=NOW)
+        record_one(new, NOW, is_deferred=is_deferred)
+    load_prices([a_price()], NOW)
+
+    replayed = replay_all(LATER)
+
+    assert (replayed.tried, replayed.charged, replayed.still_parked) == (2, 1, 0)
+    assert rows("SELECT key, status, cost, tokens, park_reason FROM usage_events ORDER BY key") == [
+        ("k", "pending", 1, 100, None),
+        ("l", "charged", 1, 100, None),
+    ]
+    assert wallet("ana") == 3
+    assert pending.settle(TENANT, "k", LATER + timedelta(hours=1)).status == "charged"
+    assert wallet("ana") == 2
+    steps_of = [step.step.value for step in trail(TENANT, "k")]
+    assert steps_of == ["received", "parked", "deferred", "replayed", "settled", "charged"]
+
+
 def test_what_lost_its_price_goes_on_waiting() -> None:
     deferred()
     one("""
@@ -268,6 +294,20 @@ def test_what_lost_its_price_goes_on_waiting() -> None:
     with pytest.raises(PriceNotFound):
         pending.settle(TENANT, "k", LATER)
     assert one("SELECT status FROM usage_events") == ("pending",)
+
+
+def test_it_can_be_settled_long_after_a_subscription_ended() -> None:
+    """Its own month is closed, and lies so far back that it is not read any more: it counts in the current one."""
+    deferred()
+    subscriptions.end(TENANT, "ana", NOW, At.NOW)
+    everything(NOW + timedelta(days=60))
+    now = NOW + timedelta(days=300)
+
+    found = pending.settle(TENANT, "k", now)
+
+    assert (found.status, found.is_late, found.period_start) == ("charged", True, datetime(2027, 9, 1, tzinfo=UTC))
+    assert wallet("ana") == 1
+    assert one("SELECT tokens FROM periods WHERE starts_at < %s", NOW) == (0,)
 
 
 def test_a_quota_counts_it_when_it_is_settled() -> None:

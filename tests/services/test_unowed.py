@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from billing.errors import Rejected
 from billing.payments import PaymentState
 from config.settings import settings
 from sandbox.stripe_double.control import DoubleControl
@@ -123,6 +124,20 @@ def carried_out() -> int:
     for tenant_id, refund_id in due:
         refunds.carry_out(tenant_id, refund_id, gateway(), now())
     return len(due)
+
+
+def test_a_refund_that_a_caller_asks_for_is_not_in_the_way_of_what_is_owed() -> None:
+    """Whatever its key: under one like ours, the rest would never go back."""
+    subscribed()
+    use("a")
+    assert taken(id_of(1)) is PaymentState.SUCCEEDED
+
+    for word in ("unowed", "void", "prorate"):
+        with pytest.raises(Rejected, match="take another"):
+            refunds.refund(TENANT, id_of(1), 1, "courtesy", f"{word}:{id_of(1)}", now())
+
+    assert voided("a").tiers == Unowed(refunded=1)
+    assert rows("SELECT amount_minor FROM refunds") == [(FEE,)]
 
 
 def test_of_a_tier_that_was_given_back_in_part_the_rest_goes_back() -> None:

@@ -224,7 +224,7 @@ def test_a_question_looks_only_at_the_customer() -> None:
     with counted() as statements:
         balance(TENANT, "ana", NOW)
         can_afford(TENANT, "ana", NOW, cost=Decimal(1))  # the first: it looks for quotas
-    said = {"tenant_id": TENANT, "customer_id": "ana", "now": NOW, "day": NOW} | asdict(Purpose())
+    said = {"tenant_id": TENANT, "customer_id": "ana", "now": NOW, "period_at": NOW, "day": NOW} | asdict(Purpose())
     asked = [statement for statement in statements if "FROM customers c" in statement]
 
     with psycopg.connect(settings().required("database_url")) as connection:
