@@ -22,7 +22,7 @@ from centavo.events import Identifier
 from config import clock
 from config.settings import settings
 from db.scope import as_everybody, as_tenant
-from services.access import PREFIX, hash_of, principal_of
+from services.desk.access import PREFIX, hash_of, principal_of
 
 #: A revoked key is taken for so long at most by a process that has just seen it.
 KEPT_SECONDS = 5.0

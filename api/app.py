@@ -46,7 +46,7 @@ from api.waiting import Waiting
 from config.settings import settings
 from db import session
 from db.scope import refuse_unscoped
-from services import outcomes
+from services.collecting import outcomes
 from tasks.webhooks import hand_over
 
 V1 = (

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from billing.money import COST_PLACES, written
 from centavo.events import Text
 from services.cursors import CURSOR_CHARACTERS_MAX
-from services.history import PAGE, PAGE_MAX
+from services.desk.history import PAGE, PAGE_MAX
 
 DIGITS_MAX = 38
 _NUMBER = re.compile(r"-?\d{1,38}(\.\d{1,38})?", re.ASCII)

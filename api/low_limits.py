@@ -13,7 +13,7 @@ from typing import NamedTuple
 from api.access import Buckets
 from billing.errors import LowBalanceLimited, NotFound
 from config import clock
-from services import tenant_settings, wallets
+from services.desk import tenant_settings, wallets
 
 #: A setting that was changed is not seen for so long at most.
 KEPT_SECONDS = 5.0

@@ -27,8 +27,8 @@ from config.logging import logger
 from config.settings import SettingsMissing, counts_together, settings
 from db.figures import COUNTED_MAX
 from db.scope import as_everybody
-from services import figures
-from services.figures import Figures
+from services.oversight import figures
+from services.oversight.figures import Figures
 from tasks.queues import depths, usage_late_seconds
 
 log = logger(__name__)

@@ -11,7 +11,7 @@ from api.handing_over import HandingOver
 from config import clock
 from config.settings import settings
 from db.scope import as_everybody
-from services.webhooks import Received, receive
+from services.collecting.webhooks import Received, receive
 
 #: Requests that may wait for the database, and for how long; Stripe waits little longer, and sends it again.
 WAITING_MAX = 100
@@ -33,7 +33,7 @@ class Receiving:
         self._waiting = 0
 
     async def receive(self, raw: bytes, signature: str | None) -> Received:
-        """Verify and keep a delivery. Raises what `services.webhooks.receive` raises, and `Busy`."""
+        """Verify and keep a delivery. Raises what `services.collecting.webhooks.receive` raises, and `Busy`."""
         if self._waiting >= WAITING_MAX:
             raise Busy
         self._waiting += 1

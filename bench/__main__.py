@@ -24,7 +24,7 @@ from config.settings import use
 from db import session
 from sandbox.postgres import PostgresServer
 from sandbox.valkey import ValkeyServer
-from services.audit import audit
+from services.oversight.audit import audit
 
 console = Console()
 CUSTOMERS = 10_000

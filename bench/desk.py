@@ -19,7 +19,7 @@ from centavo import UsageEvent
 from config import clock
 from config.settings import use
 from db import session
-from services.quotas import Wanted, set_quota
+from services.desk.quotas import Wanted, set_quota
 
 FEATURE = "chat"
 USERS = 1000

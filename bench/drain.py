@@ -25,8 +25,9 @@ from config import clock
 from config.settings import process_environment
 from db import session
 from db.migrate import migrate
-from services import prices, tenants
-from services.catalogue_files import read_plans, read_prices
+from services.books import tenants
+from services.books.catalogue_files import read_plans, read_prices
+from services.desk import prices
 
 ROOT = Path(__file__).resolve().parent.parent
 TIME_ZONE = "America/Sao_Paulo"

@@ -20,8 +20,8 @@ from billing.periods import calendar_month
 from config import clock
 from db import session
 from db.migrate import migrate
-from services import tenants
-from services.catalogue_files import read_plans
+from services.books import tenants
+from services.books.catalogue_files import read_plans
 from tasks import names
 
 TIME_ZONE = "America/Sao_Paulo"

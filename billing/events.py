@@ -1,7 +1,7 @@
 """What the rules ask of a usage event.
 
-Two classes answer: the SDK's `centavo.UsageEvent`, which is the contract, and `services.common_form.Event`, which
-the worker reads nearly all events into, because that takes a fifth of the time.
+Two classes answer: the SDK's `centavo.UsageEvent`, which is the contract, and `services.metering.common_form.Event`,
+which the worker reads nearly all events into, because that takes a fifth of the time.
 """
 
 from collections.abc import Sequence

@@ -17,7 +17,7 @@ from chaos.brokers import BrokerKind
 from chaos.ground import ground, keep_database
 from config import logging
 from sandbox.rabbitmq import rabbitmq_missing
-from services.audit import audit
+from services.oversight.audit import audit
 
 app = typer.Typer(help="Kill real processes at the worst moments; compare what is there with what had to be.")
 console = Console()

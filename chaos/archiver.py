@@ -21,8 +21,8 @@ from chaos.stream import past
 from chaos.world import MONTHS_MIN, World
 from sandbox.processes import ManagedProcess
 from sandbox.stack import ROOT
-from services import closing, months, statements
-from services.usage import record_usage
+from services.cycle import closing, months, statements
+from services.metering.usage import record_usage
 
 #: Where it dies, each once. The last time, nothing kills it.
 POINTS = (

@@ -17,8 +17,8 @@ from chaos.emitted import Emitted, Key
 from chaos.stream import plain
 from chaos.world import World
 from config import clock
-from services.pending import cancel, settle
-from services.recording import record_one
+from services.metering.pending import cancel, settle
+from services.metering.recording import record_one
 
 AT_ONCE = 3
 #: What becomes of it: the word of the status that it must have in the end.

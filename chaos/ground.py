@@ -24,11 +24,12 @@ from sandbox.home import SandboxHome
 from sandbox.processes import ManagedProcess, await_condition
 from sandbox.stack import ROOT, Stack, is_ready, running_stack, start_worker
 from sandbox.stripe_double.control import DoubleControl
-from services import accounts, cards, catalogue, gateways, tenants
-from services.catalogue_files import read_plans
-from services.customers import NewCustomer, create_customers
-from services.gateways import gateway
-from services.usage import record_usage
+from services.books import accounts, catalogue, tenants
+from services.books.catalogue_files import read_plans
+from services.books.customers import NewCustomer, create_customers
+from services.collecting import cards, gateways
+from services.collecting.gateways import gateway
+from services.metering.usage import record_usage
 from tasks import names
 
 TENANT = "chaos"

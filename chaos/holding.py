@@ -24,7 +24,7 @@ from chaos.stream import context_of
 from chaos.wishes import ANOTHERS, NOBODYS, Plan, Use, plan
 from chaos.world import World, world
 from config import clock
-from services.credit_holds import HoldWish, release, reserve
+from services.desk.credit_holds import HoldWish, release, reserve
 
 AGAIN_SECONDS = 0.1
 LOOK_SECONDS = 0.02

@@ -13,7 +13,7 @@ from chaos.ground import FEE_MINOR, SECRET, Ground, create_customer_with_card, o
 from sandbox.processes import ConditionNotMet
 from sandbox.stripe_double.control import CONFIRM, SUCCEED, decline
 from sandbox.stripe_double.wishes import Delivery
-from services.collect import CRASH_POINTS
+from services.collecting.collect import CRASH_POINTS
 
 ANSWERS = ("success", "decline", "time-out after commit", "500 after commit", "409")
 WEBHOOKS = {

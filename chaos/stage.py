@@ -31,12 +31,13 @@ from sandbox.processes import ManagedProcess
 from sandbox.stack import ROOT, Addresses, is_ready, start_beat, start_double, start_worker
 from sandbox.stripe_double.control import DoubleControl
 from sandbox.stripe_double.wishes import Delivery
-from services import cards, tenants
-from services.credits import Grant, grant
-from services.customers import NewCustomer, create_customers
-from services.gateways import gateway
-from services.prices import load_prices
-from services.quotas import Wanted, set_quota
+from services.books import tenants
+from services.books.credits import Grant, grant
+from services.books.customers import NewCustomer, create_customers
+from services.collecting import cards
+from services.collecting.gateways import gateway
+from services.desk.prices import load_prices
+from services.desk.quotas import Wanted, set_quota
 
 SECRET = "whsec_chaos"  # noqa: S105 - of the double's webhooks, on loopback
 READY_SECONDS_MAX = 60.0

@@ -29,8 +29,8 @@ from db import happened, outcome
 from db.session import in_transaction
 from sandbox.processes import ConditionNotMet, await_condition
 from sandbox.stripe_double.wishes import Delivery
-from services.audit import audit
-from services.counting import look_again
+from services.metering.counting import look_again
+from services.oversight.audit import audit
 
 LOOKS_MIN = 10
 #: So many on their way are no backlog.

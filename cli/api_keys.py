@@ -12,8 +12,8 @@ from cli.catalogue import TenantId
 from cli.show import NOTHING, AsJson, a_table, as_json, console, moment, plain
 from config import clock
 from db.access import KeyRow
-from services import access as service
-from services.access import Actor
+from services.desk import access as service
+from services.desk.access import Actor
 
 app = typer.Typer(help="What servers ask the API with.", no_args_is_help=True)
 

@@ -11,8 +11,8 @@ from cli.show import AsJson, a_table, as_json, console, errors, plain
 from config import clock
 from config.settings import settings
 from db.archiving import Archive, Ready
-from services import archiving
-from services.archiving import Asked
+from services.cycle import archiving
+from services.cycle.archiving import Asked
 
 app = typer.Typer()
 

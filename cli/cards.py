@@ -8,8 +8,8 @@ from cli.catalogue import CustomerId, TenantId
 from cli.show import NOTHING, AsJson, a_table, as_json, console, plain
 from config import clock
 from db.cards import CardRow
-from services import cards
-from services.gateways import gateway
+from services.collecting import cards
+from services.collecting.gateways import gateway
 
 app = typer.Typer(help="With what customers pay.", no_args_is_help=True)
 

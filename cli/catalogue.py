@@ -13,14 +13,14 @@ from billing.prices import EVERYBODY, Price
 from billing.reasons import Reason
 from cli.show import NOTHING, AsJson, a_table, as_json, console, plain
 from config import clock
-from services import cards
-from services import customers as customer_service
-from services import prices as price_service
-from services import tenants as tenant_service
-from services.adjusting import Adjustment, adjust
-from services.catalogue_files import read_plans, read_prices, shipped
-from services.credits import Grant, grant
-from services.gateways import gateway
+from services.books import customers as customer_service
+from services.books import tenants as tenant_service
+from services.books.adjusting import Adjustment, adjust
+from services.books.catalogue_files import read_plans, read_prices, shipped
+from services.books.credits import Grant, grant
+from services.collecting import cards
+from services.collecting.gateways import gateway
+from services.desk import prices as price_service
 
 tenants = typer.Typer(help="Who runs applications.", no_args_is_help=True)
 plans = typer.Typer(help="What customers agree to pay.", no_args_is_help=True)

@@ -20,8 +20,8 @@ from sandbox.demo import Report, Watch, balance_of
 from sandbox.demo_plan import TIER_PLAN
 from sandbox.postgres_files import installed_programs
 from sandbox.stack import Stack
-from services.reports import CustomerSummary
-from services.reports import Progress as Done
+from services.desk.reports import CustomerSummary
+from services.desk.reports import Progress as Done
 
 CUSTOMERS_SHOWN_MAX = 20
 #: A log that nobody watches gets a line so often, when something has moved.

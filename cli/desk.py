@@ -12,9 +12,9 @@ from centavo import Item
 from cli.catalogue import CustomerId, TenantId, a_decimal
 from cli.show import NOTHING, AsJson, a_table, as_json, console, moment, plain
 from config import clock
-from services import history, quotes
-from services import wallets as service
-from services.history import PAGE, Asked
+from services.desk import history, quotes
+from services.desk import wallets as service
+from services.desk.history import PAGE, Asked
 
 app = typer.Typer()
 wallets = typer.Typer(help="What customers have.", no_args_is_help=True)

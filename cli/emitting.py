@@ -13,7 +13,7 @@ from centavo import Producer
 from centavo.errors import BufferFull
 from cli.show import console, errors, plain
 from config.settings import settings
-from services.envelopes import read_by_contract
+from services.metering.envelopes import read_by_contract
 
 app = typer.Typer()
 

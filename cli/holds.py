@@ -9,8 +9,8 @@ from cli.catalogue import CustomerId, TenantId, a_decimal
 from cli.desk import an_item
 from cli.show import NOTHING, AsJson, a_table, as_json, console, moment, plain
 from config import clock
-from services import credit_holds
-from services.credit_holds import HoldWish
+from services.desk import credit_holds
+from services.desk.credit_holds import HoldWish
 
 app = typer.Typer(help="Value kept back for usage under way.", no_args_is_help=True)
 

@@ -9,10 +9,10 @@ from config import clock
 from config.settings import settings
 from db import session
 from db.migrate import migrate as migrate_database
-from services import reports
-from services.audit import CHECKS, Audit
-from services.audit import audit as run_audit
-from services.reports import Standing
+from services.desk import reports
+from services.desk.reports import Standing
+from services.oversight.audit import CHECKS, Audit
+from services.oversight.audit import audit as run_audit
 from tasks.queues import Depth, looked_at
 
 app = typer.Typer()

@@ -9,7 +9,7 @@ from billing.errors import Rejected
 from billing.rating import ParkReason
 from cli.show import AsJson, as_json, console, errors, plain
 from config import clock
-from services import parked as service
+from services.metering import parked as service
 
 app = typer.Typer(help="What could not be charged.", no_args_is_help=True)
 

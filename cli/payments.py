@@ -14,10 +14,11 @@ from cli.catalogue import CustomerId, TenantId
 from cli.show import NOTHING, AsJson, a_table, as_json, console, plain
 from config import clock
 from db.overview import ListedPayment
-from services import guards, overview, refunds, topups, voiding, webhooks
-from services.explain import explain_payment
-from services.gateways import gateway
-from services.topups import Offer
+from services.collecting import guards, refunds, topups, voiding, webhooks
+from services.collecting.gateways import gateway
+from services.collecting.topups import Offer
+from services.desk import overview
+from services.desk.explain import explain_payment
 
 payments = typer.Typer(help="Money to collect, and to give back.", no_args_is_help=True)
 explanations = typer.Typer(help="Why something is as it is.", no_args_is_help=True)

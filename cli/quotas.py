@@ -11,8 +11,8 @@ from billing.quotas import Measure, Per, Quota, QuotaKind, Scope
 from cli.catalogue import CustomerId, TenantId
 from cli.show import NOTHING, AsJson, a_table, as_json, console, moment, plain
 from config import clock
-from services import quotas as service
-from services.quotas import Usage, Wanted
+from services.desk import quotas as service
+from services.desk.quotas import Usage, Wanted
 
 app = typer.Typer(help="How much may be used.", no_args_is_help=True)
 

@@ -9,9 +9,9 @@ from cli.catalogue import TenantId
 from cli.show import NOTHING, AsJson, a_table, as_json, console, moment, plain
 from config import clock
 from db.shadowing import DaySum
-from services import shadowing as service
-from services.catalogue_files import read_prices
-from services.history import PAGE
+from services.books.catalogue_files import read_prices
+from services.desk.history import PAGE
+from services.metering import shadowing as service
 
 app = typer.Typer(help="Prices that are tried beside the live ones.", no_args_is_help=True)
 

@@ -10,9 +10,9 @@ from billing.money import written
 from billing.statements import AccountKind, Statement
 from cli.catalogue import CustomerId, TenantId
 from cli.show import AsJson, a_table, as_json, console, moment, plain
-from services import statements as service
-from services.statement_pages import Language, as_html, as_pdf
-from services.statement_pages import as_json as as_document
+from services.cycle import statements as service
+from services.cycle.statement_pages import Language, as_html, as_pdf
+from services.cycle.statement_pages import as_json as as_document
 
 app = typer.Typer(help="What closed periods came to.", no_args_is_help=True)
 

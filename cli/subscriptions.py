@@ -10,8 +10,8 @@ from cli.catalogue import CustomerId, TenantId
 from cli.show import NOTHING, AsJson, a_table, as_json, console, moment, plain
 from config import clock
 from db.subscriptions import PeriodRow
-from services import subscriptions as service
-from services.subscriptions import At
+from services.cycle import subscriptions as service
+from services.cycle.subscriptions import At
 
 app = typer.Typer(help="Who pays for which plan, since when, until when.", no_args_is_help=True)
 

@@ -10,7 +10,7 @@ from cli.catalogue import TenantId, a_decimal
 from cli.show import NOTHING, AsJson, a_table, as_json, console, plain
 from config import clock
 from db.tenant_settings import NAMES
-from services import tenant_settings as service
+from services.desk import tenant_settings as service
 
 DECIMALS = ("free_tier_credits", "affordability_buffer", "audit_alert_percent", "audit_alert_value_percent")
 

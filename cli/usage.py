@@ -9,10 +9,11 @@ from billing.money import written
 from cli.catalogue import TenantId
 from cli.show import NOTHING, AsJson, a_table, as_json, console, errors, moment, plain
 from config import clock
-from services import pending, trail, voiding_usage
-from services.catalogue_files import read_prices
-from services.rerating import Asked, CustomerResult, Span, Sum, rerate, totals
-from services.voiding_usage import VoidedEvent
+from services.books.catalogue_files import read_prices
+from services.desk import trail
+from services.metering import pending, voiding_usage
+from services.metering.rerating import Asked, CustomerResult, Span, Sum, rerate, totals
+from services.metering.voiding_usage import VoidedEvent
 
 app = typer.Typer(help="Usage that was recorded: its history, and putting it right.", no_args_is_help=True)
 

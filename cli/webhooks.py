@@ -10,7 +10,7 @@ from billing.outgoing import DeliveryState
 from cli.catalogue import TenantId
 from cli.show import NOTHING, AsJson, a_table, as_json, console, moment, plain
 from config import clock
-from services import deliveries as service
+from services.oversight import deliveries as service
 
 app = typer.Typer(help="Where a tenant's alerts are sent.", no_args_is_help=True)
 

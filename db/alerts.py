@@ -62,7 +62,10 @@ def raise_alert(
     *,
     customer_id: str | None = None,
 ) -> None:
-    """Say something to a person; said again about the same subject, it is counted. See `services.deliveries`."""
+    """Say something to a person; said again about the same subject, it is counted.
+
+    Whoever listens is told by `services.oversight.deliveries`.
+    """
     said = {"tenant_id": tenant_id, "kind": kind, "subject": subject, "detail": detail, "customer_id": customer_id}
     connection.execute(_RAISE, said | {"now": now})
 

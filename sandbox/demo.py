@@ -24,12 +24,14 @@ from sandbox.demo_emitter import Job, write_job, write_trace
 from sandbox.processes import ManagedProcess
 from sandbox.stack import ROOT, Stack
 from sandbox.trace import TraceRow, generate_trace, read_trace, shift_into
-from services import cards, customers, prices, reports, tenants
-from services.audit import Audit, audit
-from services.catalogue_files import read_plans, read_prices
-from services.credits import Grant, grant
-from services.gateways import gateway
-from services.reports import CustomerSummary, Progress
+from services.books import customers, tenants
+from services.books.catalogue_files import read_plans, read_prices
+from services.books.credits import Grant, grant
+from services.collecting import cards
+from services.collecting.gateways import gateway
+from services.desk import prices, reports
+from services.desk.reports import CustomerSummary, Progress
+from services.oversight.audit import Audit, audit
 from tasks.queues import depths, of_usage
 
 POLL_SECONDS = 0.1

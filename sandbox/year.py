@@ -27,9 +27,12 @@ from sandbox.year_beat import Beat, YearFailed, all_ticks, beating
 from sandbox.year_compared import Facts, compared
 from sandbox.year_expected import Month, expected
 from sandbox.year_plan import Change, Kind, Options, Person, Step, Use, Year
-from services import cards, customers, prices, subscriptions, tenants, topups
-from services.audit import Audit, audit
-from services.gateways import gateway
+from services.books import customers, tenants
+from services.collecting import cards, topups
+from services.collecting.gateways import gateway
+from services.cycle import subscriptions
+from services.desk import prices
+from services.oversight.audit import Audit, audit
 
 FLUSH_SECONDS = 30.0
 PAYMENTS_CHILDREN = 3

@@ -3,7 +3,7 @@
 from celery import shared_task
 
 from config import clock
-from services.auditing import audit_due
+from services.oversight.auditing import audit_due
 from tasks import names
 from tasks.waiting import until_available
 

@@ -3,7 +3,7 @@
 from celery import shared_task
 
 from config import clock
-from services.credit_holds import expire_due
+from services.desk.credit_holds import expire_due
 from tasks import names
 from tasks.waiting import until_done
 

@@ -7,7 +7,7 @@ from celery import shared_task
 
 from config import clock
 from config.settings import settings
-from services import deliveries, watching
+from services.oversight import deliveries, watching
 from tasks import names
 from tasks.waiting import until_available
 

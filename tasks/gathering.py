@@ -5,7 +5,7 @@ pool and a transaction, a hundred times what its event does. So the worker's mai
 and hands them to a child as one request. Each is still acknowledged as itself: when the transaction has committed.
 
 What came back once goes alone: it may have killed whoever had it, and its deliveries are counted
-(`services.redelivery`). Full envelopes go alone as well, and at once: there is nothing to gain.
+(`services.metering.redelivery`). Full envelopes go alone as well, and at once: there is nothing to gain.
 """
 
 import json

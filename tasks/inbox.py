@@ -3,7 +3,7 @@
 from celery import shared_task
 
 from config import clock
-from services.inbox import drain
+from services.metering.inbox import drain
 from tasks import names
 from tasks.waiting import until_done
 

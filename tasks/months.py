@@ -9,8 +9,8 @@ from celery import shared_task
 
 from config import clock
 from config.settings import settings
-from services import closing, months, statements
-from services.credits import break_expired
+from services.books.credits import break_expired
+from services.cycle import closing, months, statements
 from tasks import names
 from tasks.waiting import until_available, until_done
 

@@ -3,7 +3,7 @@
 from celery import shared_task
 
 from config import clock
-from services.repricing import replay_priced as replay_some
+from services.metering.repricing import replay_priced as replay_some
 from tasks import names
 from tasks.waiting import until_done
 

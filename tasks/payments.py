@@ -7,10 +7,10 @@ from celery import shared_task
 
 from config import clock
 from config.settings import settings
-from services import reconcile
-from services.collect import claim_due, collect
-from services.gateways import gateway
-from services.holds import find_cards_after_all
+from services.collecting import reconcile
+from services.collecting.collect import claim_due, collect
+from services.collecting.gateways import gateway
+from services.collecting.holds import find_cards_after_all
 from tasks import names
 from tasks.waiting import until_available
 

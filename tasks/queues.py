@@ -18,8 +18,9 @@ from billing.errors import BrokerUnavailable
 from centavo.shards import SHARDS_MAX, queue_of
 from config.settings import Settings, settings
 
-#: How often RabbitMQ gives one message out again. What kills workers is found by `services/redelivery.py`, which
-#: needs some 2,500 deliveries for 500 events that all kill; this is for what kills before anything can be counted.
+#: How often RabbitMQ gives one message out again. What kills workers is found by `services/metering/redelivery.py`,
+#: which needs some 2,500 deliveries for 500 events that all kill; this is for what kills before anything can be
+#: counted.
 #: Left out, RabbitMQ decides: as often as it likes up to 3.13, twenty times from 4.0 on.
 REDELIVERIES_MAX = 10_000
 #: The version of ids that say when they were made, as envelopes have them.

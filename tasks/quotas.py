@@ -3,7 +3,7 @@
 from celery import shared_task
 
 from config import clock
-from services.counting import look_again
+from services.metering.counting import look_again
 from tasks import names
 from tasks.waiting import until_available
 

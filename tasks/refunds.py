@@ -7,8 +7,8 @@ from celery import shared_task
 
 from config import clock
 from config.settings import settings
-from services.gateways import gateway
-from services.refunds import carry_out, claim_due
+from services.collecting.gateways import gateway
+from services.collecting.refunds import carry_out, claim_due
 from tasks import names
 from tasks.waiting import until_available
 

@@ -3,7 +3,7 @@
 from celery import shared_task
 
 from config import clock
-from services.shadowing import rate_some
+from services.metering.shadowing import rate_some
 from tasks import names
 from tasks.waiting import until_done
 

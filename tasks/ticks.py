@@ -7,7 +7,7 @@ from config.logging import logger
 from config.settings import settings
 from payments.gateway import GatewayUnavailable
 from payments.reachability import reach
-from services import health
+from services.oversight import health
 from tasks import names
 from tasks.waiting import until_available
 

@@ -3,7 +3,7 @@
 from celery import shared_task
 
 from config import clock
-from services.topups import look_for_low_wallets
+from services.collecting.topups import look_for_low_wallets
 from tasks import names
 from tasks.waiting import until_available
 

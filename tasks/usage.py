@@ -13,10 +13,10 @@ from billing.errors import Stopping
 from billing.rating import ParkReason
 from config import clock, faults
 from config.logging import logger
-from services.intake import park_message as park
-from services.redelivery import Delivery, park_whole, record_in_parts, record_redelivered
-from services.usage import record_all
-from services.usage import record_usage as record
+from services.metering.intake import park_message as park
+from services.metering.redelivery import Delivery, park_whole, record_in_parts, record_redelivered
+from services.metering.usage import record_all
+from services.metering.usage import record_usage as record
 from tasks import names, receipts
 from tasks.waiting import pause, until_available
 

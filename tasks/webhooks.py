@@ -7,8 +7,8 @@ from celery import Celery, shared_task
 
 from config import clock
 from config.settings import settings
-from services import webhooks
-from services.gateways import gateway
+from services.collecting import webhooks
+from services.collecting.gateways import gateway
 from tasks import names
 from tasks.queues import declared, is_rabbitmq
 from tasks.waiting import until_available

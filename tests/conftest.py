@@ -23,8 +23,9 @@ from sandbox.stack import Addresses, is_ready, start_worker
 from sandbox.stripe_double.app import StripeDouble
 from sandbox.stripe_double.server import served
 from sandbox.valkey import ValkeyServer
-from services import accounts, catalogue, gateways
-from services.audit import audit
+from services.books import accounts, catalogue
+from services.collecting import gateways
+from services.oversight.audit import audit
 from tasks import queues
 
 TEMPLATE = "centavo_template"

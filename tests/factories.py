@@ -9,9 +9,10 @@ from typing import Any
 
 from centavo import Item, UsageEvent
 from centavo.envelopes import COMPRESSED, COMPRESSED_FROM_BYTES, COMPRESSION_LEVEL
-from services import customers, prices, tenants
-from services.catalogue_files import read_plans, read_prices
-from services.credits import Grant, grant
+from services.books import customers, tenants
+from services.books.catalogue_files import read_plans, read_prices
+from services.books.credits import Grant, grant
+from services.desk import prices
 
 TENANT = "acme"
 

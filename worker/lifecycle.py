@@ -12,7 +12,7 @@ from config import faults
 from config.logging import configure, logger
 from config.settings import settings
 from db import session
-from services import accounts, catalogue
+from services.books import accounts, catalogue
 from tasks import receipts, stopping
 from worker import health
 

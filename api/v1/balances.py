@@ -17,8 +17,8 @@ from billing.grants import Source
 from centavo import Item
 from centavo.events import Identifier, Name
 from config import clock
-from services import wallets
-from services.wallets import CustomerBalance, Purpose, WalletBalance
+from services.desk import wallets
+from services.desk.wallets import CustomerBalance, Purpose, WalletBalance
 
 routes = router("customers", route_class=AskedRoute)
 

@@ -12,8 +12,9 @@ from api.idempotency import IdempotencyKey, answered_once
 from api.routes import problems, router
 from config import clock
 from db.cards import CardRow
-from services import cards, requests
-from services.gateways import gateway
+from services import requests
+from services.collecting import cards
+from services.collecting.gateways import gateway
 from services.requests import Act
 
 routes = router("cards")

@@ -9,7 +9,7 @@ from api.fields import PAGE_ROWS, Answer, Cursor, Limit
 from api.routes import problems, router
 from billing.payments import PaymentKind
 from config import clock
-from services import summaries
+from services.desk import summaries
 
 routes = router("customers")
 

@@ -13,7 +13,7 @@ from api.routes import problems, router
 from api.v1.usage import EventKey
 from billing.events import EventStep
 from billing.money import written
-from services import explain, trail
+from services.desk import explain, trail
 
 routes = router("explanations")
 

@@ -14,8 +14,8 @@ from api.routes import problems, router
 from billing.quotes import BillingMethod
 from centavo.events import Identifier, Name
 from config import clock
-from services import history
-from services.history import Asked, AskedEntries, By, Order, Unit
+from services.desk import history
+from services.desk.history import Asked, AskedEntries, By, Order, Unit
 
 routes = router("history")
 

@@ -16,8 +16,8 @@ from billing.quotas import Measure, QuotaKind, Scope
 from centavo import Item
 from centavo.events import ITEMS_MAX, Identifier, Name
 from config import clock
-from services import credit_holds, quotas
-from services.credit_holds import HoldWish, Reserved
+from services.desk import credit_holds, quotas
+from services.desk.credit_holds import HoldWish, Reserved
 
 routes = router("holds")
 

@@ -10,7 +10,8 @@ from api.routes import problems, router
 from api.v1.subscriptions import WalletCurrency
 from billing.money import written
 from config import clock
-from services import requests, wallets
+from services import requests
+from services.desk import wallets
 from services.requests import Act
 
 routes = router("customers")

@@ -17,12 +17,13 @@ from billing.payments import PaymentState
 from billing.reasons import Reason
 from centavo.events import Name
 from config import clock
-from services import adjusting, topups
-from services import credits as credit_service
-from services.adjusting import Adjustment
-from services.credits import PRIORITY_MAX, Grant
+from services.books import adjusting
+from services.books import credits as credit_service
+from services.books.adjusting import Adjustment
+from services.books.credits import PRIORITY_MAX, Grant
+from services.collecting import topups
+from services.collecting.topups import Offer
 from services.requests import Act
-from services.topups import Offer
 
 routes = router("credits")
 

@@ -15,7 +15,8 @@ from api.v1.moving import Minor
 from billing.payments import PaymentKind, PaymentState, RefundState
 from centavo.events import Identifier, Text
 from config import clock
-from services import guards, overview, refunds, retrying, voiding
+from services.collecting import guards, refunds, retrying, voiding
+from services.desk import overview
 from services.requests import Act
 
 routes = router("payments")

@@ -11,7 +11,7 @@ from api.v1.usage import EventKey, UsageAnswer
 from billing.quotes import BillingMethod
 from centavo.events import Text
 from config import clock
-from services import pending
+from services.metering import pending
 from services.requests import Act
 
 routes = router("usage")

@@ -11,7 +11,7 @@ from api.routes import problems, router
 from billing.errors import PlanNotFound
 from billing.plans import Anchor, LateEvents, Plan, Proration, UnowedTiers
 from centavo.events import Identifier
-from services import tenants
+from services.books import tenants
 
 routes = router("plans")
 

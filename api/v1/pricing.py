@@ -14,8 +14,8 @@ from api.v1.quotes import PriceOut
 from billing.prices import LadderSpan, Price
 from centavo.events import Model, Moment, Name, Text
 from config import clock
-from services import prices
-from services.catalogue_files import price_of
+from services.books.catalogue_files import price_of
+from services.desk import prices
 from services.requests import Act
 
 routes = router("prices")

@@ -13,8 +13,9 @@ from billing.access import Principal
 from billing.quotas import Measure, Per, Quota, QuotaKind, Scope
 from centavo.events import Identifier, Name
 from config import clock
-from services import quotas, requests
-from services.quotas import QuotaSet, Wanted
+from services import requests
+from services.desk import quotas
+from services.desk.quotas import QuotaSet, Wanted
 from services.requests import Act
 
 routes = router("quotas")

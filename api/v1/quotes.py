@@ -16,7 +16,7 @@ from billing.quotes import BillingMethod
 from centavo import Item
 from centavo.events import Identifier, Model, Name
 from config import clock
-from services import prices, quotes
+from services.desk import prices, quotes
 
 routes = router("prices")
 

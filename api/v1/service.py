@@ -18,8 +18,9 @@ from billing.reasons import Reason
 from config import clock
 from config.settings import SettingsMissing, settings
 from payments.reachability import reach
-from services import access, health, summaries
-from services.health import DatabaseHealth
+from services.desk import access, summaries
+from services.oversight import health
+from services.oversight.health import DatabaseHealth
 from tasks.queues import depths, usage_late_seconds
 
 routes = router("service")

@@ -10,9 +10,9 @@ from api.routes import problems, router
 from billing.affordability import BUFFER_MAX
 from billing.tenant_settings import LOW_REQUESTS_MAX, TenantSettings
 from config import clock
-from services import tenant_settings
-from services.access import Actor
-from services.tenant_settings import Chosen, as_text
+from services.desk import tenant_settings
+from services.desk.access import Actor
+from services.desk.tenant_settings import Chosen, as_text
 
 routes = router("settings")
 

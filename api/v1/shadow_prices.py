@@ -11,7 +11,7 @@ from api.fields import PAGE_ROWS, Answer, Cursor, Limit, Number
 from api.routes import problems, router
 from centavo.events import Identifier, Name
 from db.shadowing import DaySum
-from services import shadowing
+from services.metering import shadowing
 
 routes = router("prices")
 

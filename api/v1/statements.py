@@ -10,8 +10,8 @@ from pydantic import Field
 from api.access import Seen
 from api.fields import Answer
 from api.routes import Responses, problems, router
-from services import statements
-from services.statement_pages import Language, as_html, as_json, as_pdf
+from services.cycle import statements
+from services.cycle.statement_pages import Language, as_html, as_json, as_pdf
 
 routes = router("statements")
 

@@ -14,10 +14,13 @@ from api.routes import Responses, problems, router
 from billing.access import Principal
 from centavo.events import Identifier, Name
 from config import clock
-from services import customers, requests, subscriptions, wallets
-from services.customers import NewCustomer
+from services import requests
+from services.books import customers
+from services.books.customers import NewCustomer
+from services.cycle import subscriptions
+from services.cycle.subscriptions import At
+from services.desk import wallets
 from services.requests import Act
-from services.subscriptions import At
 
 routes = router("subscriptions")
 

@@ -12,9 +12,10 @@ from api.v1.moving import Minor
 from api.v1.subscriptions import WalletCurrency
 from config import clock
 from db.topups import RuleRow
-from services import requests, topups
+from services import requests
+from services.collecting import topups
+from services.collecting.topups import Offer
 from services.requests import Act
-from services.topups import Offer
 
 routes = router("credits")
 

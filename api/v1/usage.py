@@ -20,8 +20,8 @@ from billing.quotes import BillingMethod
 from centavo import Item, UsageEvent
 from centavo.events import ITEMS_MAX, Identifier, Key, Metadata, Moment, Name, Text
 from config import clock
-from services import voiding_usage
-from services.recording import Recorded, record_one
+from services.metering import voiding_usage
+from services.metering.recording import Recorded, record_one
 from services.requests import Act
 
 routes = router("usage")

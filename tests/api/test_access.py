@@ -19,10 +19,10 @@ from api import access, tokens
 from billing.access import Capability, Principal, Through
 from billing.errors import TooManyRequests, Unauthenticated
 from config.settings import settings
-from services import tenants
-from services.access import Actor, create_key, keys_of, principal_of, revoke_key
-from services.catalogue_files import read_plans
-from services.customers import NewCustomer, create_customers
+from services.books import tenants
+from services.books.catalogue_files import read_plans
+from services.books.customers import NewCustomer, create_customers
+from services.desk.access import Actor, create_key, keys_of, principal_of, revoke_key
 from tests.api.asking import (
     ADMIN,
     SECRET,

@@ -13,13 +13,14 @@ import pytest
 
 from api.app import create_app
 from centavo import Item
-from services import credit_holds, prices, quotas, topups
-from services.catalogue_files import price_of
-from services.credit_holds import HoldWish
-from services.customers import NewCustomer, create_customers
-from services.quotas import Wanted
-from services.topups import Offer
-from services.usage import record_usage
+from services.books.catalogue_files import price_of
+from services.books.customers import NewCustomer, create_customers
+from services.collecting import topups
+from services.collecting.topups import Offer
+from services.desk import credit_holds, prices, quotas
+from services.desk.credit_holds import HoldWish
+from services.desk.quotas import Wanted
+from services.metering.usage import record_usage
 from tests.api.anything import Known, ask, shown
 from tests.api.asking import ADMIN, claims, token
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens

@@ -16,7 +16,7 @@ from api.routes import router
 from api.v1.balances import AffordabilityQuestion
 from config.settings import settings
 from db.session import ask, in_transaction
-from services import tenants
+from services.books import tenants
 from tests.api.asking import ADMIN, VIEW, WRITE, Answered, Asker, as_, claims, token, told
 from tests.api.serving import served_api
 from tests.api.test_scope import NOW, OTHER, OURS, forgetful

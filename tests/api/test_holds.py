@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from billing.quotas import Measure, Scope
-from services.quotas import Wanted, set_quota
+from services.desk.quotas import Wanted, set_quota
 from tests.api.asking import ADMIN, VIEW, WRITE, Asker, as_
 from tests.factories import TENANT, a_customer, catalogues
 from tests.looking import one

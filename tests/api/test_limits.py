@@ -8,9 +8,10 @@ import pytest
 
 from billing.errors import QuotaNotFound, TopUpRuleNotFound
 from db.scope import as_tenant
-from services import quotas, topups
-from services.quotas import Wanted
-from services.topups import Offer
+from services.collecting import topups
+from services.collecting.topups import Offer
+from services.desk import quotas
+from services.desk.quotas import Wanted
 from tests.api.asking import ADMIN, VIEW, WRITE, Asker, as_, told
 from tests.factories import TENANT, a_customer, catalogues
 from tests.looking import one, rows

@@ -10,7 +10,7 @@ import pytest
 from billing.access import Capability, Through
 from config.settings import SANDBOX_STRIPE_KEY
 from sandbox.processes import await_condition
-from services.access import Actor, create_key, revoke_key
+from services.desk.access import Actor, create_key, revoke_key
 from tests.api.asking import ADMIN, VIEW, Asker, as_, claims, new_key, secret_key, token, told
 from tests.api.serving import Server, api_process
 from tests.api.signed import SECRET as WEBHOOK_SECRET

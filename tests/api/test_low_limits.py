@@ -10,9 +10,9 @@ from api.access import Buckets
 from api.low_limits import KEPT_SECONDS, LowLimits
 from billing.access import Through
 from billing.errors import LowBalanceLimited
-from services import tenant_settings, wallets
-from services.access import Actor
-from services.credits import Grant, grant
+from services.books.credits import Grant, grant
+from services.desk import tenant_settings, wallets
+from services.desk.access import Actor
 from tests.api.asking import ADMIN, Answered, Asker, as_, new_key, told
 from tests.factories import TENANT, a_customer, catalogues
 from tests.looking import one

@@ -21,9 +21,9 @@ from db.alerts import raise_alert
 from db.schema.base import one_of
 from db.session import Connection, in_transaction
 from sandbox.processes import await_condition
-from services.deliveries import set_endpoint
-from services.health import note_tick
-from services.usage import record_usage
+from services.metering.usage import record_usage
+from services.oversight.deliveries import set_endpoint
+from services.oversight.health import note_tick
 from tests.api.asking import ADMIN, VIEW, Asker, as_, new_key
 from tests.api.serving import served_api
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens

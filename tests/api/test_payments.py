@@ -16,8 +16,9 @@ from billing.payments import PaymentState
 from db.recorded import Outcome
 from db.scope import as_tenant
 from sandbox.processes import await_condition
-from services import overview, retrying
-from services.customers import NewCustomer, create_customers
+from services.books.customers import NewCustomer, create_customers
+from services.collecting import retrying
+from services.desk import overview
 from tests.api.asking import ADMIN, VIEW, WRITE, Answered, Asker, as_, told
 from tests.factories import TENANT, catalogues
 from tests.looking import one, rows

@@ -5,9 +5,9 @@ from decimal import Decimal
 import pytest
 
 from billing.quotas import Measure
-from services import quotas
-from services.quotas import Wanted
-from services.tenants import create_tenant
+from services.books.tenants import create_tenant
+from services.desk import quotas
+from services.desk.quotas import Wanted
 from tests.api.asking import ADMIN, VIEW, WRITE, Asker, as_, told
 from tests.api.test_writes import NOW, SECONDS, USAGE
 from tests.factories import TENANT, a_customer, catalogues

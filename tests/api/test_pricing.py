@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from db.scope import as_tenant
-from services import prices
-from services.catalogue_files import price_of
+from services.books.catalogue_files import price_of
+from services.desk import prices
 from tests.api.asking import ADMIN, VIEW, Asker, as_, new_key, told
 from tests.factories import TENANT, catalogues
 from tests.looking import one, rows

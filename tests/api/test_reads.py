@@ -11,9 +11,9 @@ import pytest
 from billing.prices import LadderSpan
 from config.settings import settings
 from db.prices import NewPrice
-from services import prices
-from services.customers import NewCustomer, create_customers
-from services.health import note_stripe, note_tick
+from services.books.customers import NewCustomer, create_customers
+from services.desk import prices
+from services.oversight.health import note_stripe, note_tick
 from tests.api.asking import ADMIN, VIEW, WRITE, Asker, as_, new_key, told
 from tests.factories import TENANT, a_customer, catalogues
 from tests.looking import rows

@@ -22,11 +22,11 @@ from billing.quotas import Measure, Scope
 from config.settings import settings
 from db.scope import API_ROLE, as_tenant
 from db.session import Connection, in_transaction
-from services import tenants
-from services.access import Actor, create_key
-from services.catalogue_files import read_plans
-from services.customers import NewCustomer, create_customers
-from services.quotas import Wanted, set_quota
+from services.books import tenants
+from services.books.catalogue_files import read_plans
+from services.books.customers import NewCustomer, create_customers
+from services.desk.access import Actor, create_key
+from services.desk.quotas import Wanted, set_quota
 from tests.api.asking import ADMIN, VIEW, WRITE, Asker, as_, claims, token, told
 from tests.api.serving import served_api
 from tests.factories import TENANT, a_customer, catalogues

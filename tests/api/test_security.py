@@ -16,10 +16,10 @@ from urllib.parse import quote
 import pytest
 
 from api.app import create_app
-from services import tenants
-from services.catalogue_files import read_plans, read_prices
-from services.customers import NewCustomer, create_customers
-from services.prices import load_prices
+from services.books import tenants
+from services.books.catalogue_files import read_plans, read_prices
+from services.books.customers import NewCustomer, create_customers
+from services.desk.prices import load_prices
 from tests.api.asking import ADMIN, Answered, Asker, as_, new_key, told
 from tests.api.test_openapi import operations
 from tests.factories import a_customer, catalogues

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from db.scope import as_everybody
-from services.wallets import can_afford
+from services.desk.wallets import can_afford
 from tests.api.asking import ADMIN, VIEW, WRITE, Asker, as_, told
 from tests.factories import TENANT, a_customer, catalogues
 from tests.looking import one

@@ -5,8 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from services.shadowing import rate_some, start
-from services.usage import record_usage
+from services.metering.shadowing import rate_some, start
+from services.metering.usage import record_usage
 from tests.api.asking import ADMIN, VIEW, WRITE, Asker, as_, told
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.services.test_parked import a_price

@@ -8,10 +8,11 @@ import pytest
 
 from billing.errors import DatabaseUnavailable
 from db.scope import as_tenant
-from services import subscriptions, tenants
-from services.customers import NewCustomer, create_customers, open_wallet
-from services.subscriptions import At
-from services.usage import record_usage
+from services.books import tenants
+from services.books.customers import NewCustomer, create_customers, open_wallet
+from services.cycle import subscriptions
+from services.cycle.subscriptions import At
+from services.metering.usage import record_usage
 from tests.api.asking import ADMIN, VIEW, WRITE, Asker, as_, new_key, told
 from tests.factories import TENANT, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, rows

@@ -16,7 +16,7 @@ from config.settings import settings
 from db import session
 from sandbox.processes import await_condition
 from sandbox.stripe_double.server import bind
-from services import webhooks
+from services.collecting import webhooks
 from tasks.queues import depths
 from tests.api.serving import served_api
 from tests.api.signed import PATH, SECRET, an_event, id_of, post, signature

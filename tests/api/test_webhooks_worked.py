@@ -6,7 +6,7 @@ from billing.payments import PaymentState
 from config.settings import settings
 from sandbox.processes import await_condition
 from sandbox.stripe_double.control import CONFIRM, DoubleControl
-from services.collect import collect
+from services.collecting.collect import collect
 from tests.api.signed import PATH, SECRET
 from tests.conftest import WorkerStarter
 from tests.factories import TENANT

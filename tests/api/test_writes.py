@@ -14,8 +14,8 @@ import pytest
 from api import bodies
 from centavo import Item
 from config.settings import settings
-from services.customers import NewCustomer, create_customers
-from services.usage import record_usage
+from services.books.customers import NewCustomer, create_customers
+from services.metering.usage import record_usage
 from tests.api.asking import ADMIN, WRITE, Answered, Asker, as_, claims, new_key, token, told
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues
 from tests.looking import entries, one, parked_reasons, rows, wallet

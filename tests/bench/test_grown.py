@@ -7,8 +7,8 @@ import pytest
 
 from bench import drain, grown, workload
 from sandbox.postgres import PostgresServer
-from services.audit import audit
-from services.usage import record_usage
+from services.metering.usage import record_usage
+from services.oversight.audit import audit
 from tests.conftest import _forget
 from tests.factories import an_envelope
 from tests.looking import one

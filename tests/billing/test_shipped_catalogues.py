@@ -10,7 +10,7 @@ from billing.prices import Price, PriceBook
 from billing.rating import Rated, rate
 from centavo import Item
 from db.prices import NewPrice
-from services.catalogue_files import read_plans, read_prices, shipped
+from services.books.catalogue_files import read_plans, read_prices, shipped
 from tests.billing.made import PREPAID, TIERS, an_event, an_item
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)

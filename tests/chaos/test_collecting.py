@@ -7,7 +7,7 @@ import pytest
 
 from chaos import matrix
 from sandbox.stack import ROOT
-from services.collect import CRASH_POINTS
+from services.collecting.collect import CRASH_POINTS
 
 pytestmark = pytest.mark.faults
 

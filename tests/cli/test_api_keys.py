@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
-from services.access import principal_of
+from services.desk.access import principal_of
 from tests.cli.conftest import Command
 from tests.looking import rows
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from services import cards
-from services.gateways import gateway
+from services.collecting import cards
+from services.collecting.gateways import gateway
 from tests.cli.conftest import Command
 from tests.factories import TENANT, a_customer, catalogues
 from tests.looking import one, wallet

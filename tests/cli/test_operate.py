@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from db.audit import CHECKS
-from services.usage import record_usage
+from services.metering.usage import record_usage
 from tests.cli.conftest import Command
 from tests.factories import a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one

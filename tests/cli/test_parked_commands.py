@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from centavo import UsageEvent
-from services.usage import record_usage
+from services.metering.usage import record_usage
 from tests.cli.conftest import Command
 from tests.factories import an_envelope, an_event, tokens
 from tests.looking import parked_reasons, wallet

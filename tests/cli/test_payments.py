@@ -8,9 +8,9 @@ import pytest
 from billing.payments import PaymentState
 from config.settings import settings
 from sandbox.stripe_double.control import DoubleControl
-from services.disputes import look
-from services.gateways import gateway
-from services.refunds import claim_due
+from services.collecting.disputes import look
+from services.collecting.gateways import gateway
+from services.collecting.refunds import claim_due
 from tests.cli.conftest import Command
 from tests.factories import TENANT
 from tests.looking import one, rows, wallet

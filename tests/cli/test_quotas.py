@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from services.usage import record_usage
+from services.metering.usage import record_usage
 from tests.cli.conftest import Command
 from tests.factories import an_envelope, an_event
 

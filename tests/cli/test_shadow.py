@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.shadowing import rate_some
-from services.usage import record_usage
+from services.metering.shadowing import rate_some
+from services.metering.usage import record_usage
 from tests.cli.conftest import Command
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from services.recording import record_one
-from services.usage import record_usage
+from services.metering.recording import record_one
+from services.metering.usage import record_usage
 from tests.cli.conftest import Command
 from tests.factories import a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, wallet

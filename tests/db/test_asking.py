@@ -13,9 +13,9 @@ from config.settings import settings
 from db import session
 from db.scope import API_ROLE, as_everybody, as_tenant, refuse_unscoped
 from db.session import Connection, ask, in_transaction
-from services import tenants
-from services.catalogue_files import read_plans
-from services.customers import NewCustomer, create_customers
+from services.books import tenants
+from services.books.catalogue_files import read_plans
+from services.books.customers import NewCustomer, create_customers
 from tests.factories import TENANT, a_customer, catalogues
 
 pytestmark = pytest.mark.usefixtures("billing_database")

@@ -15,14 +15,14 @@ from db import audit
 from db.prices import NewPrice
 from sandbox.stripe_double.app import StripeDouble
 from sandbox.stripe_double.server import served
-from services import cards, gateways
-from services.collect import claim_due, collect
-from services.credit_holds import HoldWish, reserve
-from services.credits import Grant, grant
-from services.prices import load_prices
-from services.quotas import Wanted, set_quota
-from services.recording import record_one
-from services.usage import record_usage
+from services.books.credits import Grant, grant
+from services.collecting import cards, gateways
+from services.collecting.collect import claim_due, collect
+from services.desk.credit_holds import HoldWish, reserve
+from services.desk.prices import load_prices
+from services.desk.quotas import Wanted, set_quota
+from services.metering.recording import record_one
+from services.metering.usage import record_usage
 from tests.conftest import _forget
 from tests.db import test_audit_archived
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens

@@ -9,7 +9,7 @@ import pytest
 
 from config.settings import SANDBOX_STRIPE_KEY
 from db import audit
-from services.archiving import Asked, archive
+from services.cycle.archiving import Asked, archive
 from tests.conftest import _forget
 from tests.services.past_usage import LAST, Past
 

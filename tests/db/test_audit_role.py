@@ -9,7 +9,7 @@ from psycopg import errors, sql
 from billing.errors import AuditRefused
 from db.audit_role import AUDIT_ROLE, is_ready, make_role, refuse_writers, take_on
 from sandbox.postgres import PostgresServer
-from services.audit import audit
+from services.oversight.audit import audit
 from tests.conftest import _forget
 
 TABLES = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"

@@ -13,10 +13,10 @@ from db import api_role, audit_role
 from db.migrate import migrate
 from db.scope import API_ROLE, as_tenant
 from sandbox.postgres import PostgresServer
-from services import wallets
-from services.audit import audit
-from services.redelivery import record_in_parts
-from services.usage import Outcome, record_usage
+from services.desk import wallets
+from services.metering.redelivery import record_in_parts
+from services.metering.usage import Outcome, record_usage
+from services.oversight.audit import audit
 from tests.conftest import _forget
 from tests.db.valid_rows import STANDING, insert
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens

@@ -10,8 +10,8 @@ import pytest
 from sandbox.demo import Report, compared, compared_with_stripe
 from sandbox.demo_plan import Expected, event_of, expectations, expected_payments
 from sandbox.trace import TraceRow
-from services.audit import Audit
-from services.reports import CustomerSummary
+from services.desk.reports import CustomerSummary
+from services.oversight.audit import Audit
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 BEFORE = {"customer-0": Decimal(0), "customer-1": Decimal(1000), "customer-2": Decimal(0)}

@@ -13,12 +13,14 @@ import pytest
 from sandbox import demo_plan as plan
 from sandbox.demo import Options, rows_to_bill
 from sandbox.stack import ROOT
-from services import cards, customers, reports, tenants
-from services.catalogue_files import read_plans
-from services.collect import claim_due, collect
-from services.gateways import gateway
-from services.months import turn_due
-from services.usage import record_usage
+from services.books import customers, tenants
+from services.books.catalogue_files import read_plans
+from services.collecting import cards
+from services.collecting.collect import claim_due, collect
+from services.collecting.gateways import gateway
+from services.cycle.months import turn_due
+from services.desk import reports
+from services.metering.usage import record_usage
 from tests.demo.conftest import run_demo
 from tests.factories import an_envelope
 

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from sandbox.postgres import PostgresServer
 from sandbox.processes import ManagedProcess, await_condition
 from sandbox.stack import ROOT
-from services.statement_pages import as_json
+from services.cycle.statement_pages import as_json
 from tests.api.signed import an_event, id_of, post, signature
 from tests.deploy.conftest import GIVEN, DeployedValkey, Image, environment_of, free_port, runtime_distributions
 from tests.deploy.files import FOR_EVER, copied, filled_in, pinned, project, seconds, services, stages
@@ -147,7 +147,7 @@ def test_the_command_line_starts_with_what_the_image_has(image: Image, tmp_path:
 
 def test_a_statement_is_set_with_the_fonts_that_the_image_has(image: Image, tmp_path: Path) -> None:
     program = (
-        "import json, sys; from services.statement_pages import as_pdf, from_json;"
+        "import json, sys; from services.cycle.statement_pages import as_pdf, from_json;"
         "sys.stdout.buffer.write(as_pdf(from_json(json.loads(sys.argv[1])), 'pt-BR')[:5])"
     )
     kept = json.dumps(as_json(a_statement()))

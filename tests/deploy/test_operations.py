@@ -94,7 +94,7 @@ def test_the_commands_that_it_tells_to_run_exist(command: str, forked: Command) 
 
 def test_the_log_records_that_it_tells_to_look_for_are_written() -> None:
     rooms = ("services", "tasks", "worker", "api")
-    sources = [path.read_text() for room in rooms for path in (ROOT / room).glob("*.py")]
+    sources = [path.read_text() for room in rooms for path in (ROOT / room).rglob("*.py")]
 
     for record in (
         "balance inconsistency",

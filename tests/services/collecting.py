@@ -9,10 +9,10 @@ import requests
 from billing.payments import PaymentState
 from config.settings import SANDBOX_STRIPE_KEY, settings
 from payments.stripe_gateway import StripeGateway
-from services import cards
-from services.collect import collect
-from services.gateways import gateway
-from services.usage import record_usage
+from services.collecting import cards
+from services.collecting.collect import collect
+from services.collecting.gateways import gateway
+from services.metering.usage import record_usage
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, rows
 

@@ -7,9 +7,11 @@ from typing import Any
 from billing.prices import LadderSpan, Rung
 from centavo import Item, UsageEvent
 from db.prices import NewPrice
-from services import closing, customers, months, prices, statements
-from services.credits import Grant, break_expired, grant
-from services.usage import Outcome, record_usage
+from services.books import customers
+from services.books.credits import Grant, break_expired, grant
+from services.cycle import closing, months, statements
+from services.desk import prices
+from services.metering.usage import Outcome, record_usage
 from tests.factories import TENANT, an_envelope, an_event, catalogues
 from tests.looking import rows
 

@@ -7,10 +7,10 @@ from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
 
-from services.collect import collect
-from services.credits import Grant, grant
-from services.gateways import gateway
-from services.usage import record_usage
+from services.books.credits import Grant, grant
+from services.collecting.collect import collect
+from services.collecting.gateways import gateway
+from services.metering.usage import record_usage
 
 ROOT = Path(__file__).resolve().parents[2]
 

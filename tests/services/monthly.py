@@ -9,12 +9,13 @@ from typing import Any
 from billing.plans import Plan
 from billing.statements import Statement
 from centavo import Item
-from services import closing, months, statements, tenants
-from services.catalogue_files import read_plans, read_prices
-from services.credits import break_expired
-from services.customers import NewCustomer, create_customers
-from services.prices import load_prices
-from services.usage import Outcome, record_usage
+from services.books import tenants
+from services.books.catalogue_files import read_plans, read_prices
+from services.books.credits import break_expired
+from services.books.customers import NewCustomer, create_customers
+from services.cycle import closing, months, statements
+from services.desk.prices import load_prices
+from services.metering.usage import Outcome, record_usage
 from tests.factories import TENANT, an_envelope, an_event
 from tests.looking import rows
 

@@ -10,12 +10,12 @@ from typing import Any
 from billing.quotas import Measure, Per, Scope
 from centavo import Item, UsageEvent
 from db.prices import NewPrice
-from services.credits import Grant, grant
-from services.prices import load_prices
-from services.quotas import Wanted, set_quota
-from services.rerating import Asked, Span, rerate
-from services.usage import record_usage
-from services.voiding_usage import void
+from services.books.credits import Grant, grant
+from services.desk.prices import load_prices
+from services.desk.quotas import Wanted, set_quota
+from services.metering.rerating import Asked, Span, rerate
+from services.metering.usage import record_usage
+from services.metering.voiding_usage import void
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import rows
 from tests.services.correcting import a_ladder, a_price, seconds

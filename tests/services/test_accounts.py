@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from db.session import in_transaction
-from services import accounts
-from services.accounts import Account, TermsUnread
-from services.audit import audit
-from services.usage import record_usage
+from services.books import accounts
+from services.books.accounts import Account, TermsUnread
+from services.metering.usage import record_usage
+from services.oversight.audit import audit
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues
 from tests.looking import one, rows
 

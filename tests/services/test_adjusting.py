@@ -10,13 +10,13 @@ from billing.errors import IdempotencyConflict, InsufficientCredits, Rejected, W
 from billing.grants import Source
 from billing.reasons import FROM_ELSEWHERE, Reason, kind_of
 from db.schema.metering import ENTRY_KINDS
-from services.adjusting import Adjustment, adjust
-from services.credit_holds import HoldWish, reserve
-from services.credits import Grant, grant
-from services.history import AskedEntries, ledger
-from services.usage import record_usage
-from services.voiding_usage import void
-from services.wallets import balance
+from services.books.adjusting import Adjustment, adjust
+from services.books.credits import Grant, grant
+from services.desk.credit_holds import HoldWish, reserve
+from services.desk.history import AskedEntries, ledger
+from services.desk.wallets import balance
+from services.metering.usage import record_usage
+from services.metering.voiding_usage import void
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import entries, one, rows, wallet
 

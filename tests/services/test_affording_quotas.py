@@ -12,11 +12,12 @@ from db import quotas as rows
 from db.quotas import NewQuota
 from db.scope import as_tenant
 from db.session import in_transaction
-from services import catalogue, quotas
-from services.quotas import Wanted
-from services.tenants import create_tenant
-from services.usage import record_usage
-from services.wallets import Purpose, can_afford
+from services.books import catalogue
+from services.books.tenants import create_tenant
+from services.desk import quotas
+from services.desk.quotas import Wanted
+from services.desk.wallets import Purpose, can_afford
+from services.metering.usage import record_usage
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.services.test_wallets import counted
 

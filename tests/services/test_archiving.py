@@ -19,15 +19,15 @@ from billing.errors import BrokenInvariant, Rejected, TenantNotFound, UsageArchi
 from config.settings import settings
 from db import archiving as rows_of
 from sandbox.stack import ROOT
-from services import archive_files, archiving
-from services.archive_files import MANIFEST, USAGE, ArchiveDamaged
-from services.archiving import ArchiveBusy, Asked, archive, ready
-from services.audit import audit
-from services.credits import Grant, grant
-from services.rerating import Asked as Rerating
-from services.rerating import Span, rerate
-from services.usage import record_usage
-from services.voiding_usage import void
+from services.books.credits import Grant, grant
+from services.cycle import archive_files, archiving
+from services.cycle.archive_files import MANIFEST, USAGE, ArchiveDamaged
+from services.cycle.archiving import ArchiveBusy, Asked, archive, ready
+from services.metering.rerating import Asked as Rerating
+from services.metering.rerating import Span, rerate
+from services.metering.usage import record_usage
+from services.metering.voiding_usage import void
+from services.oversight.audit import audit
 from tests.factories import TENANT, an_envelope, an_event
 from tests.looking import one, rows
 from tests.services.correcting import seconds
@@ -216,7 +216,7 @@ def a_process(asked: Asked, **told: str) -> subprocess.Popen[bytes]:
     """Another process that archives the same."""
     script = (
         "from db import archiving as r; r.PAGE = 7\n"
-        "from pathlib import Path; from datetime import datetime; from services.archiving import Asked, archive\n"
+        "from pathlib import Path; from datetime import datetime; from services.cycle.archiving import Asked, archive\n"
         f"archive(Asked({MONTHS}, Path({str(asked.root)!r})), datetime.fromisoformat({LAST.isoformat()!r}))"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **told}
@@ -332,7 +332,7 @@ def _give_from_march(amount: int, now: datetime) -> None:
 def test_a_file_that_was_changed_takes_nothing_out_of_the_tables(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between its being written and its being emptied into, be it a day later."""
     Past(random.Random(5)).live()
-    monkeypatch.setattr("services.archiving._verify", _stop)
+    monkeypatch.setattr("services.cycle.archiving._verify", _stop)
     with pytest.raises(KeyboardInterrupt):
         archive(asked, LAST)
     monkeypatch.undo()

@@ -9,10 +9,10 @@ from structlog.testing import capture_logs
 from billing.errors import TenantNotFound
 from db import audit as checks
 from db import session
-from services import audit as service
-from services.audit import audit
-from services.tenants import create_tenant
-from services.usage import record_usage
+from services.books.tenants import create_tenant
+from services.metering.usage import record_usage
+from services.oversight import audit as service
+from services.oversight.audit import audit
 from tests.conftest import _forget
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one

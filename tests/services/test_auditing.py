@@ -8,10 +8,10 @@ import pytest
 
 from billing.payments import PaymentState
 from config.settings import settings
-from services.auditing import LEASE, audit_due
-from services.collect import claim_due
-from services.overview import release
-from services.usage import record_usage
+from services.collecting.collect import claim_due
+from services.desk.overview import release
+from services.metering.usage import record_usage
+from services.oversight.auditing import LEASE, audit_due
 from tests.conftest import _forget
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, rows

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from config.settings import settings
-from services.redelivery import record_in_parts
-from services.usage import Outcome, record_usage
+from services.metering.redelivery import record_in_parts
+from services.metering.usage import Outcome, record_usage
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, parked_reasons, rows, wallet
 

@@ -11,9 +11,9 @@ from billing.payments import PaymentState
 from config.settings import SANDBOX_STRIPE_KEY, settings
 from payments.gateway import GatewayRejected
 from sandbox.stripe_double.control import DoubleControl
-from services import cards, webhooks
-from services.cards import CardNotFound
-from services.gateways import gateway
+from services.collecting import cards, webhooks
+from services.collecting.cards import CardNotFound
+from services.collecting.gateways import gateway
 from tests.api.serving import served_api
 from tests.api.signed import PATH, SECRET
 from tests.factories import TENANT, a_customer, catalogues

@@ -11,7 +11,7 @@ import pytest
 from billing.errors import CatalogueMalformed
 from billing.prices import LadderSpan, Rung
 from db.prices import NewPrice
-from services.catalogue_files import read_plans, read_prices, shipped
+from services.books.catalogue_files import read_plans, read_prices, shipped
 
 BEGAN = "2026-01-01T00:00:00Z"
 

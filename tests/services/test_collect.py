@@ -12,7 +12,7 @@ from billing.payments import PaymentState
 from config.settings import settings
 from db import collecting
 from sandbox.processes import await_condition
-from services.collect import claim_due
+from services.collecting.collect import claim_due
 from tests.conftest import WorkerStarter
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, rows

@@ -24,11 +24,11 @@ from sandbox.stripe_double.calls import Call
 from sandbox.stripe_double.control import CONFIRM, DoubleControl
 from sandbox.stripe_double.errors import ApiError
 from sandbox.stripe_double.server import served
-from services import collect as collecting
-from services.audit import audit
-from services.collect import claim_due, collect
-from services.gateways import gateway
-from services.sync import sync
+from services.collecting import collect as collecting
+from services.collecting.collect import claim_due, collect
+from services.collecting.gateways import gateway
+from services.collecting.sync import sync
+from services.oversight.audit import audit
 from tests.factories import TENANT
 from tests.looking import one, rows
 from tests.services.collecting import (

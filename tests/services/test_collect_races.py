@@ -16,17 +16,17 @@ from db.session import in_transaction, transaction
 from payments.gateway import GatewayRejected
 from sandbox.stripe_double.control import CONFIRM, PROCESSING, SUCCEED, DoubleControl, decline
 from sandbox.stripe_double.wishes import Step
-from services import collect as collecting
-from services import refunds, webhooks
-from services.audit import audit
-from services.collect import claim_due, collect
-from services.gateways import gateway
-from services.holds import find_cards_after_all
-from services.next_step import next_step
-from services.overview import hold
-from services.sync import believe
-from services.topups import Offer, request
-from services.voiding import void
+from services.collecting import collect as collecting
+from services.collecting import refunds, webhooks
+from services.collecting.collect import claim_due, collect
+from services.collecting.gateways import gateway
+from services.collecting.holds import find_cards_after_all
+from services.collecting.next_step import next_step
+from services.collecting.sync import believe
+from services.collecting.topups import Offer, request
+from services.collecting.voiding import void
+from services.desk.overview import hold
+from services.oversight.audit import audit
 from tests.factories import TENANT, a_customer, catalogues
 from tests.looking import one, rows, wallet
 from tests.services.collecting import (

@@ -13,8 +13,8 @@ from billing.errors import EventMalformed
 from billing.events import Event
 from centavo import Item, UsageEvent
 from db.usage import CONTEXT_COLUMNS
-from services import common_form
-from services.envelopes import read_by_contract
+from services.metering import common_form
+from services.metering.envelopes import read_by_contract
 
 FIELDS = ("tenant_id", "customer_id", "key", "occurred_at", "metadata", *CONTEXT_COLUMNS)
 OF_AN_ITEM = ("category", "provider", "model", "unit")

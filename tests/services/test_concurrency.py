@@ -14,10 +14,10 @@ from billing.prices import LadderSpan, Rung
 from centavo import Item
 from config.settings import settings
 from db.prices import NewPrice
-from services.credits import Grant, grant
-from services.customers import NewCustomer, create_customers
-from services.prices import load_prices
-from services.usage import Outcome, record_usage
+from services.books.credits import Grant, grant
+from services.books.customers import NewCustomer, create_customers
+from services.desk.prices import load_prices
+from services.metering.usage import Outcome, record_usage
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, rows, wallet
 from tests.services.elsewhere import ended, started

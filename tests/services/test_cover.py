@@ -13,13 +13,13 @@ from billing.quotas import Per, Scope
 from billing.quotes import BillingMethod
 from centavo import UsageEvent
 from db import session
-from services import quotas
-from services.credit_holds import HoldWish, release, reserve
-from services.credits import Grant, grant
-from services.pending import settle
-from services.quotas import Wanted
-from services.recording import Recorded, record_one
-from services.usage import record_usage
+from services.books.credits import Grant, grant
+from services.desk import quotas
+from services.desk.credit_holds import HoldWish, release, reserve
+from services.desk.quotas import Wanted
+from services.metering.pending import settle
+from services.metering.recording import Recorded, record_one
+from services.metering.usage import record_usage
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, rows, wallet
 

@@ -14,9 +14,9 @@ from sqlalchemy import Engine, create_engine
 from billing.errors import IdempotencyConflict, InsufficientCredits
 from config.settings import settings
 from db import session
-from services.credit_holds import HoldWish, Reserved, expire_due, release, reserve
-from services.credits import Grant, grant
-from services.usage import record_usage
+from services.books.credits import Grant, grant
+from services.desk.credit_holds import HoldWish, Reserved, expire_due, release, reserve
+from services.metering.usage import record_usage
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, rows, wallet
 

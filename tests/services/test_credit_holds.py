@@ -21,16 +21,17 @@ from billing.errors import (
     WalletNotFound,
 )
 from billing.quotas import Measure, Scope
-from services import quotas, subscriptions
-from services.credit_holds import HoldWish, expire_due, of_customer, release, reserve, show
-from services.credit_holds import captures as captures_of
-from services.credits import GRACE, Grant, break_expired, grant
-from services.parked import replay_all
-from services.prices import load_prices
-from services.quotas import Wanted
-from services.usage import record_usage
-from services.voiding_usage import void
-from services.wallets import balance, can_afford, set_overdraft
+from services.books.credits import GRACE, Grant, break_expired, grant
+from services.cycle import subscriptions
+from services.desk import quotas
+from services.desk.credit_holds import HoldWish, expire_due, of_customer, release, reserve, show
+from services.desk.credit_holds import captures as captures_of
+from services.desk.prices import load_prices
+from services.desk.quotas import Wanted
+from services.desk.wallets import balance, can_afford, set_overdraft
+from services.metering.parked import replay_all
+from services.metering.usage import record_usage
+from services.metering.voiding_usage import void
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, rows, wallet
 from tests.services.test_parked import a_price
@@ -458,7 +459,7 @@ def test_what_is_over_is_swept_for_all_customers_at_once(ana: str) -> None:
 
 
 def test_a_sweep_works_in_chunks(ana: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.credit_holds.EXPIRED_AT_ONCE", 2)
+    monkeypatch.setattr("services.desk.credit_holds.EXPIRED_AT_ONCE", 2)
     for number in range(5):
         hold("1", key=str(number))
 

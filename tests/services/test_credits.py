@@ -15,12 +15,12 @@ from billing.grants import PRIORITIES, Change, Source
 from billing.payments import PaymentState
 from config.settings import settings
 from sandbox.stripe_double.control import DoubleControl
-from services.credits import GRACE, PRIORITY_MAX, Grant, Granted, break_expired, grant
-from services.disputes import record
-from services.gateways import gateway
-from services.refunds import carry_out, refund
-from services.topups import Offer, request
-from services.usage import record_usage
+from services.books.credits import GRACE, PRIORITY_MAX, Grant, Granted, break_expired, grant
+from services.collecting.disputes import record
+from services.collecting.gateways import gateway
+from services.collecting.refunds import carry_out, refund
+from services.collecting.topups import Offer, request
+from services.metering.usage import record_usage
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import Entry, entries, one, rows, wallet
 from tests.services.collecting import GOOD, payment, pays_with, taken

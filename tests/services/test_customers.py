@@ -11,12 +11,12 @@ import requests
 from billing.errors import AlreadyExists, CustomerNotFound, PlanNotFound, Rejected, TenantNotFound
 from config.settings import SANDBOX_STRIPE_KEY, settings
 from payments.gateway import GatewayRejected
-from services.cards import attach
-from services.catalogue_files import read_plans
-from services.customers import NewCustomer, create_customers
-from services.gateways import gateway
-from services.tenants import create_tenant, load_plans, plans_of
-from services.usage import record_usage
+from services.books.catalogue_files import read_plans
+from services.books.customers import NewCustomer, create_customers
+from services.books.tenants import create_tenant, load_plans, plans_of
+from services.collecting.cards import attach
+from services.collecting.gateways import gateway
+from services.metering.usage import record_usage
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues
 from tests.looking import one, parked_reasons, rows, wallet
 

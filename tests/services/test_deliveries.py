@@ -12,9 +12,9 @@ from billing.payments import AlertKind
 from config.settings import settings
 from db.alerts import raise_alert
 from db.session import in_transaction
-from services import deliveries
-from services.deliveries import EndpointNotFound
-from services.tenants import create_tenant
+from services.books.tenants import create_tenant
+from services.oversight import deliveries
+from services.oversight.deliveries import EndpointNotFound
 from tests.factories import TENANT
 from tests.looking import one, rows
 from tests.services.told import Tenant, a_tenants_server

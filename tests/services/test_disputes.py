@@ -17,11 +17,11 @@ from db import collecting
 from db.session import in_transaction
 from payments.gateway import DisputeSnapshot
 from sandbox.stripe_double.control import DoubleControl
-from services.collect import claim_due
-from services.disputes import look, record
-from services.gateways import gateway
-from services.topups import Offer, request
-from services.usage import record_usage
+from services.collecting.collect import claim_due
+from services.collecting.disputes import look, record
+from services.collecting.gateways import gateway
+from services.collecting.topups import Offer, request
+from services.metering.usage import record_usage
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import Entry, entries, one, rows, wallet
 from tests.services.collecting import FEE, GOOD, owing, payment, pays_with, taken

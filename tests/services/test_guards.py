@@ -8,8 +8,8 @@ import pytest
 from billing.errors import PaymentNotFound, Rejected
 from billing.payments import PaymentState
 from config.settings import settings
-from services import guards
-from services.collect import claim_due
+from services.collecting import guards
+from services.collecting.collect import claim_due
 from tests.factories import TENANT
 from tests.looking import rows
 from tests.services.collecting import FEE, at_stripe, attempts, captured, due_again, owing, payment, taken

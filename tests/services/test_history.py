@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from billing.errors import CursorMalformed, CustomerNotFound, Rejected, TenantNotFound, WalletNotFound
 from config.settings import settings
 from db.history import Active, Bucket, Collected, events_statement
-from services import voiding_usage
 from services.cursors import after, cursor
-from services.history import Asked, AskedEntries, Order, Page, Unit, aggregated, ledger, statistics, usage
-from services.months import turn_due
-from services.usage import record_usage
+from services.cycle.months import turn_due
+from services.desk.history import Asked, AskedEntries, Order, Page, Unit, aggregated, ledger, statistics, usage
+from services.metering import voiding_usage
+from services.metering.usage import record_usage
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, rows
 from tests.services.collecting import pays_with, taken

@@ -7,8 +7,8 @@ import pytest
 from billing.payments import PaymentState
 from config.settings import settings
 from sandbox.stripe_double.control import SUCCEED, DoubleControl, decline
-from services.collect import claim_due
-from services.declining import CARD_DECLINES_MAX
+from services.collecting.collect import claim_due
+from services.collecting.declining import CARD_DECLINES_MAX
 from tests.factories import TENANT
 from tests.looking import one, rows
 from tests.services.collecting import (

@@ -10,8 +10,8 @@ from centavo.envelopes import ENVELOPE_BYTES_MAX, ENVELOPE_EVENTS_MAX
 from config.settings import settings
 from db import inbox as inbox_rows
 from db.session import in_transaction
-from services import inbox
-from services.redelivery import HALVED_AT
+from services.metering import inbox
+from services.metering.redelivery import HALVED_AT
 from tests.factories import a_customer, catalogues
 from tests.looking import one, parked_reasons, rows, wallet
 

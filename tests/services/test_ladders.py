@@ -9,9 +9,9 @@ import pytest
 from billing.prices import LadderSpan, Rung
 from centavo import Item, UsageEvent
 from db.prices import NewPrice
-from services import quotas
-from services.prices import load_prices
-from services.usage import record_usage
+from services.desk import quotas
+from services.desk.prices import load_prices
+from services.metering.usage import record_usage
 from tests.factories import a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, rows, wallet
 

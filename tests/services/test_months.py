@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 
 from billing.plans import Anchor, Proration
-from services import months, subscriptions
-from services.credits import Grant, break_expired, grant
+from services.books.credits import Grant, break_expired, grant
+from services.cycle import months, subscriptions
 from tests.factories import TENANT, tokens
 from tests.looking import entries, one, rows, wallet
 from tests.services.monthly import (

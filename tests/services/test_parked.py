@@ -17,14 +17,15 @@ from db import parked as rows_of_parked
 from db.prices import NewPrice
 from db.session import in_transaction
 from db.usage import CONTEXT_COLUMNS
-from services import parked, tenants
-from services.catalogue_files import read_plans
-from services.customers import NewCustomer, create_customers
-from services.intake import park_message
-from services.kept import event_of
-from services.parked import Replayed, replay, replay_all, show, waiting
-from services.prices import load_prices
-from services.usage import Outcome, record_usage
+from services.books import tenants
+from services.books.catalogue_files import read_plans
+from services.books.customers import NewCustomer, create_customers
+from services.desk.prices import load_prices
+from services.metering import parked
+from services.metering.intake import park_message
+from services.metering.kept import event_of
+from services.metering.parked import Replayed, replay, replay_all, show, waiting
+from services.metering.usage import Outcome, record_usage
 from tests.cli.conftest import ended, started
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import entries, one, parked_reasons, rows, wallet

@@ -24,20 +24,22 @@ from billing.quotas import Scope
 from billing.quotes import BillingMethod
 from db import session
 from db.scope import as_tenant
-from services import history, pending, quotas, subscriptions
-from services.credit_holds import HoldWish, reserve
-from services.credits import Grant, grant
-from services.history import Asked
-from services.parked import replay_all
-from services.prices import load_prices
-from services.quotas import Wanted
-from services.recording import Recorded, record_one
-from services.subscriptions import At
-from services.tenants import create_tenant
-from services.trail import trail
-from services.usage import record_usage
-from services.voiding_usage import void
-from services.wallets import can_afford
+from services.books.credits import Grant, grant
+from services.books.tenants import create_tenant
+from services.cycle import subscriptions
+from services.cycle.subscriptions import At
+from services.desk import history, quotas
+from services.desk.credit_holds import HoldWish, reserve
+from services.desk.history import Asked
+from services.desk.prices import load_prices
+from services.desk.quotas import Wanted
+from services.desk.trail import trail
+from services.desk.wallets import can_afford
+from services.metering import pending
+from services.metering.parked import replay_all
+from services.metering.recording import Recorded, record_one
+from services.metering.usage import record_usage
+from services.metering.voiding_usage import void
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, rows, wallet
 from tests.services.monthly import everything

@@ -9,9 +9,9 @@ import pytest
 from billing.errors import AlreadyExists, Rejected, TenantNotFound
 from billing.prices import LadderSpan, PriceBook
 from db.prices import NewPrice
-from services.prices import listed, load_prices
-from services.tenants import create_tenant
-from services.usage import Outcome, record_usage
+from services.books.tenants import create_tenant
+from services.desk.prices import listed, load_prices
+from services.metering.usage import Outcome, record_usage
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, parked_reasons, wallet
 

@@ -11,8 +11,8 @@ import pytest
 
 from billing.quotas import Measure, Scope
 from config.settings import settings
-from services.quotas import Wanted, set_cap, set_quota
-from services.usage import record_usage
+from services.desk.quotas import Wanted, set_cap, set_quota
+from services.metering.usage import record_usage
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, rows
 

@@ -14,10 +14,11 @@ from billing.errors import AlreadyExists, CustomerNotFound, QuotaExceeded, Quota
 from billing.quotas import Measure, Per, QuotaKind, Scope
 from config.settings import settings
 from db.session import in_transaction
-from services import counting, history, parked, quotas
-from services.quotas import Usage, Wanted
-from services.usage import record_usage
-from services.voiding_usage import void
+from services.desk import history, quotas
+from services.desk.quotas import Usage, Wanted
+from services.metering import counting, parked
+from services.metering.usage import record_usage
+from services.metering.voiding_usage import void
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, rows
 

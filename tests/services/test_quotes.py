@@ -13,11 +13,11 @@ from billing.quotes import BillingMethod, Covered, Paid
 from centavo import Item
 from config.settings import settings
 from db.prices import NewPrice
-from services.credits import Grant, grant
-from services.months import turn_due
-from services.prices import load_prices
-from services.quotes import price_for, quote
-from services.usage import record_usage
+from services.books.credits import Grant, grant
+from services.cycle.months import turn_due
+from services.desk.prices import load_prices
+from services.desk.quotes import price_for, quote
+from services.metering.usage import record_usage
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from services.usage import Outcome, record_usage
+from services.metering.usage import Outcome, record_usage
 from tests.factories import a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import entries, one, parked_reasons, wallet
 

@@ -23,11 +23,11 @@ from sandbox.processes import await_condition
 from sandbox.stripe_double.app import StripeDouble
 from sandbox.stripe_double.control import REFUND, DoubleControl
 from sandbox.stripe_double.server import served
-from services import refunds as service
-from services.gateways import gateway
-from services.refunds import Refund, carry_out, claim_due, refund
-from services.sync import sync
-from services.voiding import void
+from services.collecting import refunds as service
+from services.collecting.gateways import gateway
+from services.collecting.refunds import Refund, carry_out, claim_due, refund
+from services.collecting.sync import sync
+from services.collecting.voiding import void
 from tasks.queues import depths
 from tests.conftest import WorkerStarter
 from tests.factories import TENANT
@@ -41,7 +41,7 @@ ASK = """
 import sys, uuid
 from config import clock
 from billing.errors import Rejected
-from services.refunds import refund
+from services.collecting.refunds import refund
 try:
     refund("acme", uuid.UUID(sys.argv[1]), 6_000, "a test", sys.argv[2], clock.now())
 except Rejected as refusal:
@@ -50,8 +50,8 @@ except Rejected as refusal:
 CARRY_OUT = """
 import sys, uuid
 from config import clock
-from services.gateways import gateway
-from services.refunds import carry_out
+from services.collecting.gateways import gateway
+from services.collecting.refunds import carry_out
 print(carry_out("acme", uuid.UUID(sys.argv[1]), gateway(), clock.now()))
 """
 

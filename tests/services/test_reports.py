@@ -5,11 +5,11 @@ from decimal import Decimal
 
 import pytest
 
-from services.months import turn_due
-from services.overview import hold
-from services.reports import CustomerSummary, Progress, customers_of, progress, standing
-from services.usage import record_usage
-from services.voiding import void
+from services.collecting.voiding import void
+from services.cycle.months import turn_due
+from services.desk.overview import hold
+from services.desk.reports import CustomerSummary, Progress, customers_of, progress, standing
+from services.metering.usage import record_usage
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one
 

@@ -9,12 +9,13 @@ import pytest
 
 from db import session
 from db.session import in_transaction
-from services import repricing, tenants
-from services.catalogue_files import read_plans
-from services.customers import NewCustomer, create_customers
-from services.prices import end, load_prices
-from services.repricing import replay_priced
-from services.usage import record_usage
+from services.books import tenants
+from services.books.catalogue_files import read_plans
+from services.books.customers import NewCustomer, create_customers
+from services.desk.prices import end, load_prices
+from services.metering import repricing
+from services.metering.repricing import replay_priced
+from services.metering.usage import record_usage
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import entries, one, parked_reasons, rows, wallet
 from tests.services.test_parked import a_price

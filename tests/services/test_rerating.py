@@ -9,10 +9,10 @@ import pytest
 
 from billing.errors import CustomerNotFound, Rejected, TenantNotFound
 from db.prices import NewPrice
-from services.prices import load_prices
-from services.rerating import Asked, CustomerResult, Span, Sum, rerate, totals
-from services.usage import record_usage
-from services.voiding_usage import void
+from services.desk.prices import load_prices
+from services.metering.rerating import Asked, CustomerResult, Span, Sum, rerate, totals
+from services.metering.usage import record_usage
+from services.metering.voiding_usage import void
 from tests.factories import TENANT, a_customer, an_envelope, an_event, tokens
 from tests.looking import Entry, entries, one, rows, wallet
 from tests.services.correcting import (

@@ -13,14 +13,17 @@ from centavo import Item
 from db import scope
 from db.scope import API_ROLE, as_everybody, as_tenant, refuse_unscoped
 from db.session import Connection, in_transaction
-from services import credits as grants
-from services import history, inbox, overview, quotes, subscriptions, tenants, wallets
-from services.catalogue_files import read_plans, read_prices
-from services.customers import NewCustomer, create_customers
-from services.history import Asked, AskedEntries
-from services.prices import load_prices
-from services.usage import Outcome, record_usage
-from services.voiding_usage import void
+from services.books import credits as grants
+from services.books import tenants
+from services.books.catalogue_files import read_plans, read_prices
+from services.books.customers import NewCustomer, create_customers
+from services.cycle import subscriptions
+from services.desk import history, overview, quotes, wallets
+from services.desk.history import Asked, AskedEntries
+from services.desk.prices import load_prices
+from services.metering import inbox
+from services.metering.usage import Outcome, record_usage
+from services.metering.voiding_usage import void
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, wallet
 

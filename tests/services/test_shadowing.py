@@ -11,11 +11,11 @@ from billing.errors import AlreadyExists, CursorMalformed, Rejected, TenantNotFo
 from config.settings import Settings
 from db.prices import NewPrice
 from sandbox.processes import await_condition
-from services import shadowing
-from services.rerating import Asked, Span, rated_pages, rerate, totals
-from services.shadowing import AGAIN_AFTER, STALE_AFTER, ShadowNotFound, lists_of, rate_some, show, start, stop
-from services.usage import record_usage
-from services.voiding_usage import void
+from services.metering import shadowing
+from services.metering.rerating import Asked, Span, rated_pages, rerate, totals
+from services.metering.shadowing import AGAIN_AFTER, STALE_AFTER, ShadowNotFound, lists_of, rate_some, show, start, stop
+from services.metering.usage import record_usage
+from services.metering.voiding_usage import void
 from tasks import names
 from tests.conftest import WorkerStarter
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens

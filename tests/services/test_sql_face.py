@@ -20,12 +20,15 @@ from config.settings import settings
 from db.audit_role import AUDIT_ROLE
 from db.scope import API_ROLE
 from sandbox.postgres import PostgresServer
-from services import history, inbox, overview, subscriptions, tenants
-from services.catalogue_files import read_plans
-from services.collect import claim_due
-from services.history import Asked, Unit
-from services.usage import record_usage
-from services.voiding_usage import void
+from services.books import tenants
+from services.books.catalogue_files import read_plans
+from services.collecting.collect import claim_due
+from services.cycle import subscriptions
+from services.desk import history, overview
+from services.desk.history import Asked, Unit
+from services.metering import inbox
+from services.metering.usage import record_usage
+from services.metering.voiding_usage import void
 from tests.conftest import TEMPLATE
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, parked_reasons, rows

@@ -19,12 +19,12 @@ from pypdf import PdfReader
 from billing.errors import BrokenInvariant
 from billing.money import ZERO
 from billing.statements import AccountKind, Balance, Line, LineKind, Statement
-from services.statement_pages import Language, as_html, as_json, as_pdf, from_json, pdf
-from services.statement_pages.dates import days
-from services.statement_pages.languages import WORDS
-from services.statement_pages.numbers import money, number
-from services.statement_pages.pages import page_of
-from services.statement_pages.sections import KINDS, sections_of, told_sections
+from services.cycle.statement_pages import Language, as_html, as_json, as_pdf, from_json, pdf
+from services.cycle.statement_pages.dates import days
+from services.cycle.statement_pages.languages import WORDS
+from services.cycle.statement_pages.numbers import money, number
+from services.cycle.statement_pages.pages import page_of
+from services.cycle.statement_pages.sections import KINDS, sections_of, told_sections
 from tests.services.statement_samples import (
     DUE,
     LONG,
@@ -384,7 +384,8 @@ def test_what_can_t_be_set_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def test_whoever_only_keeps_statements_loads_nothing_that_renders_them() -> None:
     """Pool children stay small: numbers, templates and type are loaded where a page is asked for."""
-    program = "import sys, services.statement_pages; print(sorted({'babel', 'jinja2', 'typst'} & sys.modules.keys()))"
+    loaded = "sorted({'babel', 'jinja2', 'typst'} & sys.modules.keys())"
+    program = f"import sys, services.cycle.statement_pages; print({loaded})"
 
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout == b"[]\n"
 

@@ -12,14 +12,15 @@ from billing.plans import LateEvents
 from billing.statements import AccountKind, LineKind, Statement
 from centavo import Item
 from config.settings import settings
-from services import cards, closing, refunds, statements
-from services.adjusting import Adjustment, adjust
-from services.collect import claim_due, collect
-from services.credits import Grant, grant
-from services.gateways import gateway
-from services.parked import replay
-from services.statement_pages import as_html, as_json, from_json
-from services.statements import StatementNotFound
+from services.books.adjusting import Adjustment, adjust
+from services.books.credits import Grant, grant
+from services.collecting import cards, refunds
+from services.collecting.collect import claim_due, collect
+from services.collecting.gateways import gateway
+from services.cycle import closing, statements
+from services.cycle.statement_pages import as_html, as_json, from_json
+from services.cycle.statements import StatementNotFound
+from services.metering.parked import replay
 from tests.factories import TENANT, tokens
 from tests.looking import one, parked_reasons, rows
 from tests.services.monthly import (
@@ -291,7 +292,7 @@ def test_a_statement_comes_as_json_and_as_a_page() -> None:
 
 def test_an_uncollected_top_up_is_no_debt() -> None:
     """A customer who asked for one and whose card was declined owes nothing for it."""
-    from services.topups import Offer, request
+    from services.collecting.topups import Offer, request
 
     offered(a_plan())
     joined(JANUARY)

@@ -6,12 +6,13 @@ import pytest
 
 from billing.errors import CustomerNotFound, PlanNotFound, Rejected
 from billing.plans import Anchor, Proration
-from services import cards, subscriptions
-from services.collect import claim_due, collect
-from services.gateways import gateway
-from services.refunds import carry_out
-from services.refunds import claim_due as claim_refunds
-from services.subscriptions import At
+from services.collecting import cards
+from services.collecting.collect import claim_due, collect
+from services.collecting.gateways import gateway
+from services.collecting.refunds import carry_out
+from services.collecting.refunds import claim_due as claim_refunds
+from services.cycle import subscriptions
+from services.cycle.subscriptions import At
 from tests.factories import TENANT, tokens
 from tests.looking import one, rows
 from tests.services.collecting import captured

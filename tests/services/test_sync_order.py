@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from billing.payments import PAID, PaymentState, is_forward
 from db.session import in_transaction
 from payments.gateway import Decline, IntentSnapshot
-from services.next_step import next_step
-from services.sync import sync
-from services.voiding import void
+from services.collecting.next_step import next_step
+from services.collecting.sync import sync
+from services.collecting.voiding import void
 from tests.factories import TENANT
 from tests.looking import rows
 from tests.services.collecting import FEE, owing, payment

@@ -10,12 +10,15 @@ from billing.access import Through
 from billing.errors import InsufficientCredits, Rejected, TenantNotFound
 from billing.tenant_settings import TenantSettings
 from db.scope import as_tenant
-from services import auditing, months, tenant_settings, tenants, watching
-from services.access import Actor
-from services.catalogue_files import read_plans
-from services.credit_holds import HoldWish, reserve
-from services.customers import NewCustomer, create_customers
-from services.wallets import balance, can_afford, set_low_balance
+from services.books import tenants
+from services.books.catalogue_files import read_plans
+from services.books.customers import NewCustomer, create_customers
+from services.cycle import months
+from services.desk import tenant_settings
+from services.desk.access import Actor
+from services.desk.credit_holds import HoldWish, reserve
+from services.desk.wallets import balance, can_afford, set_low_balance
+from services.oversight import auditing, watching
 from tests.factories import TENANT, a_customer, catalogues, tokens
 from tests.looking import one, rows
 

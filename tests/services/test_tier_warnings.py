@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from config.settings import settings
-from services.usage import record_usage
-from services.voiding_usage import void
+from services.metering.usage import record_usage
+from services.metering.voiding_usage import void
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import rows
 

@@ -13,13 +13,13 @@ from billing.payments import PaymentState
 from config.settings import settings
 from db.session import in_transaction
 from sandbox.processes import await_condition
-from services.credits import Grant, grant
-from services.gateways import gateway
-from services.refunds import carry_out, refund
-from services.sync import sync
-from services.topups import Offer, TopUp, look_for_low_wallets, request, set_rule
-from services.usage import record_usage
-from services.voiding import void
+from services.books.credits import Grant, grant
+from services.collecting.gateways import gateway
+from services.collecting.refunds import carry_out, refund
+from services.collecting.sync import sync
+from services.collecting.topups import Offer, TopUp, look_for_low_wallets, request, set_rule
+from services.collecting.voiding import void
+from services.metering.usage import record_usage
 from tests.conftest import WorkerStarter
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import entries, one, rows, wallet

@@ -12,17 +12,18 @@ from billing.prices import LadderSpan
 from billing.quotes import BillingMethod
 from db.history import Group, MethodSum
 from db.prices import NewPrice
-from services import history, parked, pending
-from services.credits import Grant, grant
-from services.explain import explain_event
-from services.history import Asked, By
-from services.prices import load_prices
-from services.recording import record_one
-from services.rerating import Asked as AskedAgain
-from services.rerating import Span, rerate
-from services.trail import trail
-from services.usage import record_usage
-from services.voiding_usage import void
+from services.books.credits import Grant, grant
+from services.desk import history
+from services.desk.explain import explain_event
+from services.desk.history import Asked, By
+from services.desk.prices import load_prices
+from services.desk.trail import trail
+from services.metering import parked, pending
+from services.metering.recording import record_one
+from services.metering.rerating import Asked as AskedAgain
+from services.metering.rerating import Span, rerate
+from services.metering.usage import record_usage
+from services.metering.voiding_usage import void
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -11,13 +11,14 @@ from billing.errors import Rejected
 from billing.payments import PaymentState
 from config.settings import settings
 from sandbox.stripe_double.control import DoubleControl
-from services import disputes, refunds, tenants, voiding
-from services.catalogue_files import read_plans
-from services.collect import claim_due
-from services.gateways import gateway
-from services.unowed import Unowed
-from services.usage import record_usage
-from services.voiding_usage import VoidedEvent, void
+from services.books import tenants
+from services.books.catalogue_files import read_plans
+from services.collecting import disputes, refunds, voiding
+from services.collecting.collect import claim_due
+from services.collecting.gateways import gateway
+from services.collecting.unowed import Unowed
+from services.metering.usage import record_usage
+from services.metering.voiding_usage import VoidedEvent, void
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, rows
 from tests.services.collecting import DECLINES, FEE, GOOD, at_stripe, captured, pays_with, taken

@@ -9,11 +9,11 @@ from decimal import Decimal
 import pytest
 
 from db.prices import NewPrice
-from services.credits import Grant, break_expired, grant
-from services.rerating import Asked, Span, rerate
-from services.topups import Offer, request
-from services.usage import record_usage
-from services.voiding_usage import void
+from services.books.credits import Grant, break_expired, grant
+from services.collecting.topups import Offer, request
+from services.metering.rerating import Asked, Span, rerate
+from services.metering.usage import record_usage
+from services.metering.voiding_usage import void
 from tests.factories import TENANT, a_customer, an_envelope, an_event
 from tests.looking import one, rows, wallet
 from tests.services.collecting import GOOD, pays_with, taken

@@ -9,11 +9,11 @@ from billing.errors import PaymentNotFound, Rejected
 from billing.payments import PaymentState
 from db.session import in_transaction
 from payments.gateway import confirm_parameters
-from services.audit import audit
-from services.collect import claim_due
-from services.gateways import gateway
-from services.sync import sync
-from services.voiding import void
+from services.collecting.collect import claim_due
+from services.collecting.gateways import gateway
+from services.collecting.sync import sync
+from services.collecting.voiding import void
+from services.oversight.audit import audit
 from tests.factories import TENANT
 from tests.looking import rows
 from tests.services.collecting import DECLINES, FEE, at_stripe, captured, owing, payment, taken

@@ -8,11 +8,11 @@ import pytest
 
 from billing.errors import EventNotFound, Rejected
 from config.settings import settings
-from services import closing, months, statements
-from services.parked import replay_all
-from services.prices import load_prices
-from services.usage import record_usage
-from services.voiding_usage import void
+from services.cycle import closing, months, statements
+from services.desk.prices import load_prices
+from services.metering.parked import replay_all
+from services.metering.usage import record_usage
+from services.metering.voiding_usage import void
 from tests.factories import TENANT, an_envelope, an_event, tokens
 from tests.looking import Entry, entries, one, rows, wallet
 from tests.services.correcting import (

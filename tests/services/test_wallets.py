@@ -25,12 +25,14 @@ from billing.errors import (
 from billing.grants import Source
 from centavo import Item
 from config.settings import settings
-from services import guards, overview, subscriptions
-from services.credits import Grant, grant
-from services.months import turn_due
-from services.rates import Estimate
-from services.usage import record_usage
-from services.wallets import Purpose, Refill, Reset, balance, can_afford
+from services.books.credits import Grant, grant
+from services.books.rates import Estimate
+from services.collecting import guards
+from services.cycle import subscriptions
+from services.cycle.months import turn_due
+from services.desk import overview
+from services.desk.wallets import Purpose, Refill, Reset, balance, can_afford
+from services.metering.usage import record_usage
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, rows
 from tests.services.collecting import DECLINES, GOOD, due_again, owing, pays_with, taken

@@ -14,13 +14,15 @@ from config.settings import settings
 from db.alerts import Cause, raise_once
 from db.prices import NewPrice
 from db.session import in_transaction
-from services import deliveries, guards, parked, watching
-from services.credit_holds import HoldWish, release, reserve
-from services.credits import Grant, grant
-from services.prices import load_prices
-from services.usage import record_usage
-from services.voiding_usage import void
-from services.wallets import balance, set_low_balance
+from services.books.credits import Grant, grant
+from services.collecting import guards
+from services.desk.credit_holds import HoldWish, release, reserve
+from services.desk.prices import load_prices
+from services.desk.wallets import balance, set_low_balance
+from services.metering import parked
+from services.metering.usage import record_usage
+from services.metering.voiding_usage import void
+from services.oversight import deliveries, watching
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import rows
 from tests.services.collecting import DECLINES, GOOD, due_again, owing, payment, pays_with, taken

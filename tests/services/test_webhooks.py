@@ -13,9 +13,9 @@ from payments.gateway import IntentRequest
 from sandbox.stripe_double.control import CONFIRM, DoubleControl
 from sandbox.stripe_double.server import bind
 from sandbox.stripe_double.wishes import Delivery
-from services import webhooks
-from services.collect import collect
-from services.gateways import gateway
+from services.collecting import webhooks
+from services.collecting.collect import collect
+from services.collecting.gateways import gateway
 from tests.api.serving import served_api
 from tests.api.signed import PATH, SECRET, an_event, signature
 from tests.factories import TENANT

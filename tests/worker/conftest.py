@@ -16,8 +16,8 @@ from sandbox.processes import ManagedProcess
 from sandbox.rabbitmq import RabbitMQServer
 from sandbox.stack import Addresses, is_ready, start_worker
 from sandbox.valkey import ValkeyServer
-from services import accounts, catalogue
-from services.audit import audit
+from services.books import accounts, catalogue
+from services.oversight.audit import audit
 from tests.conftest import TEMPLATE, WorkerStarter, emptied
 from tests.factories import catalogues
 from tests.worker.support import AtRabbitMQ, AtValkey, Broker

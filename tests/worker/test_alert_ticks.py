@@ -9,7 +9,7 @@ from billing.payments import AlertKind
 from db.alerts import raise_alert
 from db.session import Connection, in_transaction
 from sandbox.processes import await_condition
-from services.deliveries import set_endpoint
+from services.oversight.deliveries import set_endpoint
 from tasks import names
 from tests.conftest import WorkerStarter
 from tests.factories import TENANT, a_customer, catalogues

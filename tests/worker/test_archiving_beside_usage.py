@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from db import archiving as rows_of
-from services.archiving import Asked, archive
+from services.cycle.archiving import Asked, archive
 from tests.conftest import WorkerStarter
 from tests.factories import an_envelope, an_event
 from tests.looking import one, wallet

@@ -6,7 +6,7 @@ from celery import Celery
 
 from config.settings import Settings
 from sandbox.processes import await_condition
-from services import health
+from services.oversight import health
 from tasks import names
 from tests.conftest import WorkerStarter
 from tests.looking import one

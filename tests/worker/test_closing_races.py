@@ -10,8 +10,8 @@ import pytest
 
 from centavo import UsageEvent
 from sandbox.processes import await_condition
-from services import closing, months, statements
-from services.customers import NewCustomer, create_customers
+from services.books.customers import NewCustomer, create_customers
+from services.cycle import closing, months, statements
 from tests.conftest import WorkerStarter
 from tests.factories import TENANT, an_envelope, catalogues, tokens
 from tests.looking import one, rows

@@ -16,7 +16,7 @@ import pytest
 from config import clock
 from sandbox.processes import ConditionNotMet, await_condition
 from sandbox.rabbitmq import RabbitMQServer
-from services import parked
+from services.metering import parked
 from tasks.queues import depths
 from tests.conftest import WorkerStarter, both_brokers
 from tests.factories import a_customer, an_envelope, an_event, catalogues

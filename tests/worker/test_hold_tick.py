@@ -7,7 +7,7 @@ from celery import Celery
 
 from config.settings import Settings
 from sandbox.processes import await_condition
-from services.credit_holds import HoldWish, reserve
+from services.desk.credit_holds import HoldWish, reserve
 from tasks import names
 from tests.conftest import WorkerStarter
 from tests.factories import TENANT, a_customer, catalogues

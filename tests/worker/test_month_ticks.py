@@ -11,8 +11,8 @@ from celery import Celery
 
 from config.settings import Settings
 from sandbox.processes import await_condition
-from services import months
-from services.customers import NewCustomer, create_customers
+from services.books.customers import NewCustomer, create_customers
+from services.cycle import months
 from tasks import names
 from tasks.months import turn_months
 from tasks.queues import depths

@@ -6,8 +6,8 @@ from celery import Celery
 
 from config.settings import Settings
 from sandbox.processes import await_condition
-from services.prices import load_prices
-from services.usage import record_usage
+from services.desk.prices import load_prices
+from services.metering.usage import record_usage
 from tasks import names
 from tests.conftest import WorkerStarter
 from tests.factories import a_customer, an_envelope, an_event, catalogues, tokens

@@ -1,0 +1,1 @@
+"""The month: subscriptions, periods that begin and are closed, statements, and what is archived after them."""

@@ -1,0 +1,179 @@
+"""Recording usage: one envelope in, every event of it charged exactly once or parked."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+
+from billing.fingerprints import FINGERPRINT_VERSION
+from billing.payments import AlertKind
+from billing.rating import ParkReason, unpriced_product
+from config import faults
+from config.logging import logger
+from config.settings import settings
+from db import parked as parked_rows
+from db import usage as usage_rows
+from db.alerts import Cause, raise_once
+from db.parked import ParkedInput
+from db.session import Connection, in_transaction
+from services.metering.envelopes import Received, Unusable, open_envelope
+from services.metering.posting import NOTHING_POSTED, post
+from services.metering.preparing import Prepared, prepare, settle
+
+Guard = Callable[[Connection, Prepared], None]
+"""Called when events are inserted, before their customers are locked: refuses all of it by raising."""
+
+log = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the events of an envelope; `parked` counts what was not parked before."""
+
+    received: int = 0
+    charged: int = 0
+    duplicates: int = 0
+    parked: int = 0
+    conflicts: int = 0
+    payments_due: int = 0
+
+    def __add__(self, other: "Outcome") -> "Outcome":
+        return Outcome(
+            self.received + other.received,
+            self.charged + other.charged,
+            self.duplicates + other.duplicates,
+            self.parked + other.parked,
+            self.conflicts + other.conflicts,
+            self.payments_due + other.payments_due,
+        )
+
+
+def record_usage(envelope: str | bytes, now: datetime) -> Outcome:
+    """Charge or park every event of an envelope, in one transaction for each 500 of them.
+
+    Safe to repeat at any time: keys that are known are not charged again. Raises `DatabaseUnavailable`.
+    """
+    return record_all([envelope], now)
+
+
+def record_all(envelopes: Sequence[str | bytes], now: datetime) -> Outcome:
+    """The same for several envelopes, whose events share transactions."""
+    opened = [open_envelope(envelope, settings().envelope_bytes_max) for envelope in envelopes]
+    received = [event for one in opened for event in one.received]
+    outcome = record(received, [piece for one in opened for piece in one.unusable], now)
+    log.info("usage recorded", **{name: getattr(outcome, name) for name in Outcome.__slots__})
+    return outcome
+
+
+def record(
+    received: Sequence[Received],
+    unusable: Sequence[Unusable],
+    now: datetime,
+    *,
+    is_deferred: bool = False,
+    guard: Guard | None = None,
+) -> Outcome:
+    """The same for events that are read already.
+
+    Deferred, what could be charged is recorded and waits for `services.metering.pending.settle`. A guard is asked when
+    none of the keys was known.
+    """
+    outcome = Outcome()
+    events = iter(received)
+    rest = list(unusable)
+    while (part := list(islice(events, settings().envelope_slice_events))) or rest:
+        transaction = _Recording(part, rest, now, is_deferred, guard)
+        outcome += in_transaction(transaction)
+        rest = []
+        if transaction.locked_at is not None:
+            locked_ms = round((time.perf_counter() - transaction.locked_at) * 1000, 1)
+            log.debug("wallets were locked", events=len(part), locked_ms=locked_ms)
+        faults.reached("usage.after_commit")
+    return outcome
+
+
+@dataclass(slots=True)
+class _Recording:
+    """One transaction of the usage path; it may run again from the start."""
+
+    received: Sequence[Received]
+    unusable: Sequence[Unusable]
+    now: datetime
+    is_deferred: bool
+    guard: Guard | None
+    locked_at: float | None = None
+
+    def __call__(self, connection: Connection) -> Outcome:
+        prepared = self._prepare(connection)
+
+        known = self._insert(connection, prepared)
+        charges = prepared.charges
+        if known:
+            charges = [c for c in charges if (c.event.tenant_id, c.event.key) not in known]
+        elif self.guard is not None:
+            self.guard(connection, prepared)
+        payments_due, self.locked_at = post(connection, charges, self.now) if charges else NOTHING_POSTED
+
+        parked = sum(1 for row in prepared.rows if row.status == "parked" and (row.tenant_id, row.key) not in known)
+        if parked:
+            _tell_of_unpriced(connection, prepared, known, self.now)
+        parked += park_inputs(connection, prepared.unusable, self.now)
+        faults.reached("usage.before_commit")
+        return Outcome(
+            received=len(self.received) + len(self.unusable),
+            charged=len(charges),
+            duplicates=prepared.duplicates,
+            parked=parked,
+            conflicts=prepared.conflicts,
+            payments_due=payments_due,
+        )
+
+    def _prepare(self, connection: Connection) -> Prepared:
+        prepared = prepare(connection, self.received, self.now, settings().bounds) if self.received else Prepared()
+        prepared.unusable += self.unusable
+        if self.is_deferred:
+            prepared.defer()
+        return prepared
+
+    def _insert(self, connection: Connection, prepared: Prepared) -> set[tuple[str, str]]:
+        """Insert what is new; the keys that were known: duplicates, or other payloads under used keys."""
+        if not prepared.rows:
+            return set()
+        rows = (prepared.rows, prepared.contexts)
+        known = usage_rows.insert_if_new(connection, *rows, FINGERPRINT_VERSION, self.now, prepared.quota_ids)
+        stands = usage_rows.known(connection, sorted(known)) if known else {}
+        for identity, event in stands.items():
+            settle(prepared, prepared.firsts[identity], event.fingerprint)
+        for one in prepared.repeats:
+            identity = (one.received.event.tenant_id, one.received.event.key)
+            settle(prepared, one, (stands.get(identity) or prepared.firsts[identity]).fingerprint)
+        return known
+
+
+def _tell_of_unpriced(connection: Connection, prepared: Prepared, known: set[tuple[str, str]], now: datetime) -> None:
+    """Say which products have no price, once while events wait for one. Who says the same at once, waits."""
+    causes: dict[tuple[object, ...], Cause] = {}
+    for row in prepared.rows:
+        if row.park_reason == ParkReason.UNPRICED and (row.tenant_id, row.key) not in known:
+            product = unpriced_product(row.park_detail or "")
+            detail = f"{product} has no price, and events wait for one: add it, then replay what is parked"
+            known_by = (row.tenant_id, AlertKind.UNPRICED, product, None)
+            causes.setdefault(known_by, Cause(*known_by, product, f"{detail}; the first is {row.key}"))
+    raise_once(connection, list(causes.values()), now)
+
+
+def park_inputs(connection: Connection, inputs: Sequence[Unusable], now: datetime) -> int:
+    """Keep inputs that can't be events, once per content; how many are new."""
+    if not inputs:
+        return 0
+    times_seen = Counter(one.input_hash for one in inputs)
+    by_hash = {one.input_hash: one for one in inputs}
+    rows = [
+        ParkedInput(
+            digest, one.raw, one.reason, one.detail, one.tenant_id, one.customer_id, one.key, times_seen[digest]
+        )
+        for digest, one in by_hash.items()
+    ]
+    return parked_rows.park(connection, rows, now)
