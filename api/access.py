@@ -16,7 +16,15 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api import tokens
-from billing.access import Capability, MembersSee, Principal, confined_to, require, require_sight
+from billing.access import (
+    Capability,
+    MembersSee,
+    Principal,
+    confined_to,
+    require,
+    require_purpose,
+    require_sight,
+)
 from billing.errors import TooManyRequests, Unauthenticated
 from centavo.events import Identifier
 from config import clock
@@ -131,6 +139,7 @@ async def authenticated(
         principal = tokens.principal_of(said)
     limits: Limits = request.app.state.limits
     limits.take((principal.tenant_id, principal.subject))
+    request.state.principal = principal
     return principal
 
 
@@ -236,6 +245,14 @@ def in_sight(caller: Principal, customer_id: str | None) -> str | None:
         customer_id = confined_to(caller, members_see)
     require_sight(caller, customer_id, members_see)
     return customer_id
+
+
+def for_own_purpose(request: Request, user_id: str | None, organization_id: str | None) -> None:
+    """Whether whoever asks, and is known by now, may ask what quotas leave for this user and this organization.
+
+    Raises `Forbidden`.
+    """
+    require_purpose(request.state.principal, user_id, organization_id, _members_see())
 
 
 def _members_see() -> MembersSee:

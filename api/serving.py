@@ -13,6 +13,8 @@ from config.settings import count_together, settings
 
 GRACE_SECONDS = 10
 CONNECTIONS_MAX = 500
+#: A child that does not answer the supervisor for so long is replaced. Uvicorn's own 5 s are met on a busy machine.
+SILENT_SECONDS_MAX = 30
 #: Of processes that share an address.
 SHARING_LOOP = "api.accepting:Loop"
 #: A request makes some thousand objects, hardly any of them in a cycle.
@@ -50,6 +52,7 @@ def serve(factory: str, host: str, port: int) -> None:
         server_header=False,
         limit_concurrency=CONNECTIONS_MAX,
         timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_worker_healthcheck=SILENT_SECONDS_MAX,
     )
     has_served = _serve_here(config) if processes == 1 else _serve_by_several(config)
     if not has_served:

@@ -85,3 +85,18 @@ def require_sight(principal: Principal, customer_id: str | None, members_see: Me
         return
     if customer_id is None or customer_id != principal.customer_id:
         raise Forbidden("a member sees the own wallet alone", required=Capability.VIEW.value)
+
+
+def require_purpose(
+    principal: Principal, user_id: str | None, organization_id: str | None, members_see: MembersSee
+) -> None:
+    """Raises `Forbidden` for a confined member who asks for another user's quotas, or for an organization's.
+
+    What was used in those is told with the answer, and nothing says to whom a user or an organization belongs.
+    """
+    if confined_to(principal, members_see) is None:
+        return
+    if user_id not in {None, principal.subject}:
+        raise Forbidden("a member asks for no user but themselves", required=Capability.VIEW.value)
+    if organization_id is not None:
+        raise Forbidden("a member asks for no organization", required=Capability.VIEW.value)

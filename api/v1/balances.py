@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Query, Request, Response
 from pydantic import Field
 
-from api.access import Seen, SeenAmongAll
+from api.access import Seen, SeenAmongAll, for_own_purpose
 from api.asked import AskedRoute
 from api.fields import Amount, Answer, Asking, Currency, Number
 from api.low_limits import LowLimits
@@ -215,6 +215,7 @@ def get_wallet(
 )
 def check_affordability(request: Request, seen: SeenAmongAll, question: AffordabilityQuestion) -> Response:
     """Asked before each model call; with a buffer: nobody knows how long an answer becomes. Sets nothing aside."""
+    for_own_purpose(request, question.user_id, question.organization_id)
     low_limits: LowLimits = request.app.state.low_limits
     low_limits.take(*seen)
     cost: Decimal | None = question.cost

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Path, Query, Request, Response
 from pydantic import AwareDatetime, Field, model_validator
 
-from api.access import CustomerId, OfTenant, Seen, Viewer, Writer, in_sight
+from api.access import CustomerId, OfTenant, Seen, Viewer, Writer, for_own_purpose, in_sight
 from api.fields import Amount, Answer, Asking, Currency, Nothing, Number
 from api.idempotency import IdempotencyKey, answered_once
 from api.low_limits import LowLimits
@@ -207,9 +207,10 @@ def release_hold(
     response_model=QuotaAnswer,
     responses=problems(has_body=True),
 )
-def check_quotas(caller: OfTenant, question: QuotaQuestion) -> QuotaAnswer:
+def check_quotas(request: Request, caller: OfTenant, question: QuotaQuestion) -> QuotaAnswer:
     """Nothing is set aside: two that ask at once may both be told yes."""
     in_sight(caller, question.customer_id)
+    for_own_purpose(request, question.user_id, question.organization_id)
     said = {name: value for name in type(question).model_fields if (value := getattr(question, name)) is not None}
     found = quotas.check(quotas.Usage(caller.tenant_id, **said), clock.now())
     refused = found.refused_by

@@ -261,6 +261,27 @@ def test_a_member_may_be_another_customer_than_their_subject(ana: str) -> None:
     assert told(user.get("/v1/customers/user-17/wallet")) == (403, "forbidden")
 
 
+@pytest.mark.parametrize("path", ["/v1/quotas/check", "/v1/customers/ana/affordability"])
+def test_a_member_asks_for_no_other_user_and_no_organization(
+    ana: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What others used is told with what quotas leave."""
+    member = as_(ana, subject="user-17", customer_id="ana")
+
+    def status(asker: Asker, **purpose: str) -> int:
+        question = {"customer_id": "ana"} if path == "/v1/quotas/check" else {"cost": "0.01"}
+        return int(asker.post(path, question | purpose, None).status)
+
+    purposes = {"user_id": "user-17"}, {"user_id": "user-18"}, {"organization_id": "org-1"}
+    own = [status(member, **one) for one in purposes]
+    monkeypatch.setenv("CENTAVO_API_MEMBERS_SEE", "tenant")
+    settings.cache_clear()
+
+    assert own == [200, 403, 403]
+    assert [status(member, **one) for one in purposes] == [200, 200, 200]
+    assert [status(as_(ana, VIEW), **one) for one in purposes] == [200, 200, 200]
+
+
 def test_a_member_who_names_nobody_asks_for_the_own(ana: str) -> None:
     as_(ana, WRITE).post("/v1/usage", {"customer_id": "ana", "items": [AN_ITEM]}, "of-ana")
     as_(ana, WRITE).post("/v1/usage", {"customer_id": "bob", "items": [AN_ITEM]}, "of-bob")
