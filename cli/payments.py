@@ -97,7 +97,7 @@ def approve(payment: PaymentId) -> None:
     """Let a payment through that is above a cap."""
     tenant_id, payment_id = overview.named(payment)
     guards.approve(tenant_id, payment_id, clock.now())
-    console.print(f"payment {payment_id} is due now", soft_wrap=True)
+    console.print(f"payment {payment_id} is approved", soft_wrap=True)
 
 
 @payments.command()

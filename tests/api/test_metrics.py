@@ -297,7 +297,7 @@ def test_a_monitor_is_answered_while_all_threads_are_busy(much: str, monkeypatch
 
 def test_a_look_that_hangs_keeps_no_request_for_long(much: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The database answers, but what is asked of it waits for a lock."""
-    monkeypatch.setattr(metrics, "WAITED_SECONDS", 0.3)
+    monkeypatch.setattr(metrics, "WAITED_SECONDS", 1.5)
     with psycopg.connect(settings().required("database_url")) as holding, served_api() as url:
         holding.execute("LOCK TABLE last_seen")
         found = scraped(url)

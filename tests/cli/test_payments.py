@@ -142,9 +142,10 @@ def test_a_payment_above_a_cap_is_approved(centavo: Command, monkeypatch: pytest
 
     assert states == [PaymentState.SUCCEEDED, PaymentState.AWAITING_APPROVAL]
     assert str(second) in listed.out
-    assert approved == (0, f"payment {second} is due now\n", "")
+    assert approved == (0, f"payment {second} is approved\n", "")
     assert taken(second) is PaymentState.SUCCEEDED
-    assert centavo("payments", "approve", str(second)).status == 1
+    assert centavo("payments", "approve", str(second)) == approved
+    assert centavo("payments", "approve", str(first)).status == 1
 
 
 def test_a_disputed_customer_is_released(centavo: Command) -> None:

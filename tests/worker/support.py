@@ -203,11 +203,11 @@ def wallets_locked(database: str) -> Iterator[None]:
             connection.rollback()
 
 
-def waits_for_a_lock(database: str) -> bool:
-    """Whether some session waits for a lock."""
+def waits_for_a_lock(database: str, sessions: int = 1) -> bool:
+    """Whether so many sessions wait for a lock."""
     with psycopg.connect(database) as connection:
         waiting = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'").fetchone()
-    return waiting is not None and waiting[0] > 0
+    return waiting is not None and waiting[0] >= sessions
 
 
 def nothing_is_left() -> bool:
