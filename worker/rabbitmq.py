@@ -5,9 +5,15 @@ that took the message and hangs would stop the worker's main process for good. H
 what was to be published is published again, or the message it was made of stays unacknowledged.
 
 py-amqp decodes bodies that say how they are encoded, and what is parked would not be what was sent.
+
+A pool child that begins while there is a connection has a copy of its socket. RabbitMQ gives what a worker held to
+others when the connection ends; were the main process killed, it would not end before that child does, which may wait
+for the database for hours. So a child closes its copy at once.
 """
 
+import os
 from typing import Any
+from weakref import WeakSet
 
 from kombu.transport import TRANSPORT_ALIASES, pyamqp
 
@@ -18,6 +24,7 @@ def install() -> None:
     """Let `amqp://` and `amqps://` mean the transports of this module, in this process."""
     TRANSPORT_ALIASES.update(dict.fromkeys(("amqp", "pyamqp"), f"{__name__}:CarefulTransport"))
     TRANSPORT_ALIASES["amqps"] = f"{__name__}:CarefulTLSTransport"
+    os.register_at_fork(after_in_child=_close_copies)
 
 
 class CarefulChannel(pyamqp.Channel):
@@ -38,9 +45,25 @@ class CarefulChannel(pyamqp.Channel):
 
 
 class CarefulConnection(pyamqp.Connection):
-    """A connection with such channels."""
+    """A connection with such channels, of which no child keeps a copy."""
 
     Channel = CarefulChannel
+
+    def connect(self, *args: Any, **options: Any) -> Any:
+        connected = super().connect(*args, **options)
+        _connections.add(self)
+        return connected
+
+
+_connections: WeakSet[CarefulConnection] = WeakSet()
+
+
+def _close_copies() -> None:
+    """Close this process's copies of its parent's sockets. Nothing is said to the broker: the connection lasts."""
+    for connection in list(_connections):
+        if connection._transport is not None and connection._transport.sock is not None:  # noqa: SLF001
+            connection._transport.sock.close()  # noqa: SLF001
+    _connections.clear()
 
 
 class CarefulTransport(pyamqp.Transport):

@@ -203,11 +203,16 @@ def wallets_locked(database: str) -> Iterator[None]:
             connection.rollback()
 
 
-def waits_for_a_lock(database: str, sessions: int = 1) -> bool:
-    """Whether so many sessions wait for a lock."""
+def waits_for_a_lock(database: str) -> bool:
+    """Whether some session waits for a lock."""
     with psycopg.connect(database) as connection:
         waiting = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'").fetchone()
-    return waiting is not None and waiting[0] >= sessions
+    return waiting is not None and waiting[0] > 0
+
+
+def connected_to(process: psutil.Process) -> set[int]:
+    """The ports that a process has a connection to, its own or a copy of another's."""
+    return {one.raddr.port for one in process.net_connections("tcp") if one.raddr}
 
 
 def nothing_is_left() -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import kombu
 import psutil
@@ -29,6 +30,7 @@ from tests.worker.support import (
     body_of,
     charged,
     children,
+    connected_to,
     deaths,
     kept_inputs,
     nothing_is_left,
@@ -209,7 +211,7 @@ def test_rabbitmq_takes_back_at_once_what_a_killed_main_process_held(
 ) -> None:
     """Not after a time-out, and though its children have not ended yet: the next worker gets it all.
 
-    Also when a child began after there was a connection, of which a fork could have kept it a copy.
+    Also when a child began after there was a connection, of which a fork gave it a copy.
     """
     worker = start_a_worker(children=2)
     first = children(worker)
@@ -218,9 +220,11 @@ def test_rabbitmq_takes_back_at_once_what_a_killed_main_process_held(
     with wallets_locked(billing_database):
         producer.send(*[an_envelope(*[an_event("ana") for _ in range(5)]) for _ in range(12)])
         producer.await_taken(8, worker)
-        # Both: one that was just forked may not have let go of the copy yet, and suspended it never would.
-        await_condition(lambda: waits_for_a_lock(billing_database, 2), 30, "the children to be in the middle")
+        await_condition(lambda: waits_for_a_lock(billing_database), 30, "a child to be in the middle")
         pool = [psutil.Process(child) for child in children(worker)]
+        port = urlsplit(producer.url).port
+        assert port in connected_to(psutil.Process(worker.pid))
+        assert [port in connected_to(child) for child in pool] == [False, False]
         for child in pool:
             child.suspend()  # it can't notice
         worker.send_signal(signal.SIGKILL)
