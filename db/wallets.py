@@ -93,6 +93,15 @@ ORDER BY w.tenant_id, w.wallet_id
 FOR NO KEY UPDATE OF w
 """
 
+#: The same where all are of one tenant: the index is read once from end to end, at half the cost of as many looks.
+_LOCK_OF_TENANT = """
+SELECT w.balance, w.last_seq, w.account_revision, w.debt, w.open_grants
+FROM wallets w
+WHERE w.tenant_id = %b AND w.wallet_id = ANY(%b::bigint[])
+ORDER BY w.tenant_id, w.wallet_id
+FOR NO KEY UPDATE
+"""
+
 _LOCK_OF_CUSTOMER = f"""
 SELECT {_WALLET_COLUMNS} FROM wallets w
 WHERE w.tenant_id = %s AND w.customer_id = %s
@@ -186,7 +195,10 @@ def lock(connection: Connection, wallet_keys: Sequence[tuple[str, int]]) -> list
     The keys are in the order of the primary key, and so are the answers; a wallet is never removed.
     """
     tenant_ids, wallet_ids = zip(*wallet_keys, strict=True)
-    rows = connection.execute(_LOCK, (texts(tenant_ids), bigints(wallet_ids)), binary=True)
+    if tenant_ids[0] == tenant_ids[-1]:
+        rows = connection.execute(_LOCK_OF_TENANT, (tenant_ids[0], bigints(wallet_ids)), binary=True)
+    else:
+        rows = connection.execute(_LOCK, (texts(tenant_ids), bigints(wallet_ids)), binary=True)
     return cast("list[Locked]", rows.fetchall())
 
 

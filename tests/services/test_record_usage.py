@@ -5,9 +5,11 @@ from decimal import Decimal
 
 import pytest
 
+from services.books import customers, tenants
+from services.books.catalogue_files import read_plans
 from services.metering.usage import Outcome, record_usage
-from tests.factories import a_customer, an_envelope, an_event, catalogues, tokens
-from tests.looking import entries, one, parked_reasons, wallet
+from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
+from tests.looking import entries, one, parked_reasons, rows, wallet
 
 pytestmark = pytest.mark.usefixtures("billing_database")
 
@@ -136,6 +138,27 @@ def test_an_envelope_of_many_slices_is_charged_whole() -> None:
 
     assert outcome == Outcome(received=1203, charged=1203)
     assert wallet("ana") == Decimal("63.91")
+
+
+def test_an_envelope_of_two_tenants_debits_each_its_own() -> None:
+    """Customers of the same name, in one transaction, whichever comes first."""
+    catalogues()
+    a_customer("ana", credit="10")
+    a_customer("bo", credit="10")
+    tenants.create_tenant("zeta", "Zeta", now())
+    tenants.load_plans("zeta", read_plans("default"), now())
+    customers.create_customers([customers.NewCustomer("zeta", "ana", "prepaid", "UTC", ("USD",))], now())
+    sizes = [("zeta", "ana", 300), (TENANT, "bo", 200), (TENANT, "ana", 100), ("zeta", "ana", 400)]
+    events = [an_event(customer, [tokens(n)], tenant_id=tenant) for tenant, customer, n in sizes]
+
+    outcome = record_usage(an_envelope(*events), now())
+
+    assert outcome == Outcome(received=4, charged=4)
+    assert rows("SELECT tenant_id, customer_id, used_total, last_seq FROM wallets ORDER BY 1, 2") == [
+        (TENANT, "ana", Decimal("0.003"), 2),
+        (TENANT, "bo", Decimal("0.006"), 2),
+        ("zeta", "ana", Decimal("0.021"), 2),
+    ]
 
 
 def test_events_far_apart_in_time_wait_for_a_person() -> None:
