@@ -1,6 +1,6 @@
 """What is low, ends soon, or holds no longer: found from rows, for alerts. Nothing here locks a wallet."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple, cast
@@ -9,6 +9,16 @@ from billing.payments import AlertKind
 from billing.plans import GRACE_HOURS_MAX
 from billing.rating import UNPRICED_SAYS
 from db.session import Connection
+
+WalletKey = tuple[str, int]
+"""tenant, wallet"""
+
+
+class Belows(NamedTuple):
+    """Below how much a wallet is low that has no threshold of its own: by currency, and in any other."""
+
+    by_currency: Mapping[str, Decimal]
+    other: Decimal | None
 
 
 class LowWallet(NamedTuple):
@@ -59,15 +69,26 @@ WHERE (w.received_total > 0 OR w.balance < 0) AND own.amount < low.below
 """
 
 _NEWLY_LOW = f"""
-{_LOW} AND NOT EXISTS (
-    SELECT FROM alert_causes c
-    WHERE c.tenant_id = w.tenant_id AND c.kind = %(kind)s AND c.subject = w.wallet_id::text
-)
+{_LOW} AND (w.tenant_id, w.wallet_id) > (%(after_tenant)s, %(after_wallet)s)
+    AND (w.tenant_id, w.wallet_id) <= (%(until_tenant)s, %(until_wallet)s)
+    AND NOT EXISTS (
+        SELECT FROM alert_causes c
+        WHERE c.tenant_id = w.tenant_id AND c.kind = %(kind)s AND c.subject = w.wallet_id::text
+    )
 ORDER BY w.tenant_id, w.wallet_id LIMIT %(limit)s
 """
 
+_LAST_OF_NEXT = """
+SELECT tenant_id, wallet_id FROM (
+    SELECT tenant_id, wallet_id FROM wallets WHERE (tenant_id, wallet_id) > (%s, %s)
+    ORDER BY tenant_id, wallet_id LIMIT %s
+) AS next
+ORDER BY tenant_id DESC, wallet_id DESC LIMIT 1
+"""
+
 _LOW_NO_MORE = f"""
-DELETE FROM alert_causes c WHERE c.kind = %(kind)s AND NOT EXISTS (
+DELETE FROM alert_causes c USING unnest(%(tenants)s::text[], %(subjects)s::text[]) AS asked(tenant_id, subject)
+WHERE c.kind = %(kind)s AND c.tenant_id = asked.tenant_id AND c.subject = asked.subject AND NOT EXISTS (
     {_LOW} AND w.tenant_id = c.tenant_id AND w.wallet_id = c.subject::bigint
 )
 """  # noqa: S608 - a statement of ours, no input
@@ -105,17 +126,25 @@ ORDER BY tenant_id, subject LIMIT %s
 _LET_GO = "DELETE FROM alert_causes WHERE tenant_id = %s AND kind = %s AND subject = %s"
 
 
+def last_of_next(connection: Connection, after: WalletKey, number: int) -> WalletKey | None:
+    """The last of so many wallets that come after one, or of as many as there are; None where none comes."""
+    return cast("WalletKey | None", connection.execute(_LAST_OF_NEXT, (*after, number)).fetchone())
+
+
 def newly_low(
-    connection: Connection, belows: Mapping[str, Decimal], other: Decimal | None, now: datetime, limit: int
+    connection: Connection, belows: Belows, after: WalletKey, until: WalletKey, now: datetime, limit: int
 ) -> list[LowWallet]:
-    """Some wallets that are low and of which it was not said; below how much, by currency, and in any other."""
-    said = _thresholds(belows, other) | {"now": now, "limit": limit}
+    """The first wallets between these two, the second one included, that are low and of which it was not said."""
+    places = ("after_tenant", "after_wallet", "until_tenant", "until_wallet")
+    said = _thresholds(belows) | dict(zip(places, (*after, *until), strict=True)) | {"now": now, "limit": limit}
     return [LowWallet._make(cast("Any", row)) for row in connection.execute(_NEWLY_LOW, said)]
 
 
-def let_go_of_low(connection: Connection, belows: Mapping[str, Decimal], other: Decimal | None, now: datetime) -> int:
-    """Forget of what is low no more that it was said; how many."""
-    return connection.execute(_LOW_NO_MORE, _thresholds(belows, other) | {"now": now}).rowcount
+def let_go_of_low(connection: Connection, causes: Sequence[tuple[str, str]], belows: Belows, now: datetime) -> int:
+    """Forget of those of these (tenant, wallet) that are low no more that it was said; how many."""
+    tenants, subjects = (list(column) for column in zip(*causes, strict=True))
+    said = _thresholds(belows) | {"now": now, "tenants": tenants, "subjects": subjects}
+    return connection.execute(_LOW_NO_MORE, said).rowcount
 
 
 def ending(connection: Connection, now: datetime, soon: datetime, limit: int) -> list[EndingGrant]:
@@ -145,10 +174,10 @@ def let_go(connection: Connection, tenant_id: str, kind: AlertKind, subject: str
     connection.execute(_LET_GO, (tenant_id, kind, subject))
 
 
-def _thresholds(belows: Mapping[str, Decimal], other: Decimal | None) -> dict[str, Any]:
+def _thresholds(belows: Belows) -> dict[str, Any]:
     return {
         "kind": AlertKind.LOW_BALANCE,
-        "currencies": list(belows),
-        "belows": list(belows.values()),
-        "other": other,
+        "currencies": list(belows.by_currency),
+        "belows": list(belows.by_currency.values()),
+        "other": belows.other,
     }

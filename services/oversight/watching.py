@@ -6,7 +6,7 @@ usage nothing. What is said of a wallet is said again only after it was above it
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from decimal import Decimal
+from functools import partial
 
 from billing.money import written
 from billing.payments import AlertKind
@@ -15,63 +15,96 @@ from db import collecting
 from db import watching as rows
 from db.alerts import Cause, raise_once
 from db.session import Connection, in_transaction
+from db.watching import Belows, LowWallet, WalletKey
+
+_Said = tuple[str, str]
+"""tenant, subject"""
 
 SAID_AT_ONCE = 500
+#: Wallets that one statement looks at: a million take some seconds, and no statement may.
+LOOKED_AT_ONCE = 5000
 
-_Work = Callable[[Connection, datetime], int]
+_FIRST = ("", 0)
 
 
 def look(now: datetime) -> int:
     """Say what is low and what ends soon, and let go of what holds no more; how many were said. Safe to repeat."""
-    in_transaction(lambda connection: _let_go(connection, now))
-    return sum(_all(work, now) for work in (_say_low, _say_ending))
+    _let_go(now)
+    return _say_low(now) + _say_ending(now)
 
 
-def _all(work: _Work, now: datetime) -> int:
-    """Some at a time, until fewer are found than that."""
-    total = 0
-    while found := in_transaction(lambda connection: work(connection, now)):
-        total += found
-        if found < SAID_AT_ONCE:
-            break
-    return total
+def _let_go(now: datetime) -> None:
+    belows = _belows()
+    in_transaction(lambda connection: rows.let_go_of_ended(connection, now))
+    in_transaction(rows.let_go_of_priced)
+    _each_said(AlertKind.LOW_BALANCE, lambda connection, some: rows.let_go_of_low(connection, some, belows, now))
+    _each_said(AlertKind.OPEN_TIERS, _let_go_of_open_tiers)
 
 
-def _let_go(connection: Connection, now: datetime) -> None:
-    belows, other = _belows()
-    rows.let_go_of_low(connection, belows, other, now)
-    rows.let_go_of_ended(connection, now)
-    rows.let_go_of_priced(connection)
+def _each_said(kind: AlertKind, work: Callable[[Connection, list[_Said]], object]) -> None:
+    """Look at all that was said of a kind and still holds, as far as is known; some in each transaction."""
     last = ("", "")
-    while some := rows.said(connection, AlertKind.OPEN_TIERS, last, SAID_AT_ONCE):
-        for tenant_id, customer_id in some:
-            standing, most = collecting.open_tiers(connection, tenant_id, customer_id)
-            if standing < most:
-                rows.let_go(connection, tenant_id, AlertKind.OPEN_TIERS, customer_id)
+
+    def next_ones(connection: Connection) -> list[_Said]:
+        some = rows.said(connection, kind, last, SAID_AT_ONCE)
+        if some:
+            work(connection, some)
+        return some
+
+    while some := in_transaction(next_ones):
         last = some[-1]
 
 
-def _say_low(connection: Connection, now: datetime) -> int:
-    belows, other = _belows()
-    return raise_once(
-        connection,
-        [
-            Cause(
-                one.tenant_id,
-                AlertKind.LOW_BALANCE,
-                str(one.wallet_id),
-                one.customer_id,
-                f"{one.customer_id} {one.currency}",
-                f"customer {one.customer_id} has {one.currency} {written(one.own)} available, less than "
-                f"{written(one.low_below)}",
-            )
-            for one in rows.newly_low(connection, belows, other, now, SAID_AT_ONCE)
-        ],
-        now,
+def _let_go_of_open_tiers(connection: Connection, some: list[_Said]) -> None:
+    for tenant_id, customer_id in some:
+        standing, most = collecting.open_tiers(connection, tenant_id, customer_id)
+        if standing < most:
+            rows.let_go(connection, tenant_id, AlertKind.OPEN_TIERS, customer_id)
+
+
+def _say_low(now: datetime) -> int:
+    belows, total = _belows(), 0
+    after: WalletKey | None = _FIRST
+    while after:
+        said, after = in_transaction(partial(_say_low_after, after=after, belows=belows, now=now))
+        total += said
+    return total
+
+
+def _say_low_after(
+    connection: Connection, after: WalletKey, belows: Belows, now: datetime
+) -> tuple[int, WalletKey | None]:
+    """Look at the wallets that come after one: how many were said to be low, and where to go on, if anywhere."""
+    until = rows.last_of_next(connection, after, LOOKED_AT_ONCE)
+    if until is None:
+        return 0, None
+    low = rows.newly_low(connection, belows, after, until, now, SAID_AT_ONCE)
+    said = raise_once(connection, [_cause_of(one) for one in low], now)
+    return said, (low[-1].tenant_id, low[-1].wallet_id) if len(low) == SAID_AT_ONCE else until
+
+
+def _cause_of(one: LowWallet) -> Cause:
+    return Cause(
+        one.tenant_id,
+        AlertKind.LOW_BALANCE,
+        str(one.wallet_id),
+        one.customer_id,
+        f"{one.customer_id} {one.currency}",
+        f"customer {one.customer_id} has {one.currency} {written(one.own)} available, less than "
+        f"{written(one.low_below)}",
     )
 
 
-def _say_ending(connection: Connection, now: datetime) -> int:
+def _say_ending(now: datetime) -> int:
+    """Some at a time, until fewer are found than that."""
+    total, found = 0, SAID_AT_ONCE
+    while found == SAID_AT_ONCE:
+        found = in_transaction(lambda connection: _say_some_ending(connection, now))
+        total += found
+    return total
+
+
+def _say_some_ending(connection: Connection, now: datetime) -> int:
     soon = now + timedelta(days=settings().expiring_soon_days)
     return raise_once(
         connection,
@@ -91,8 +124,7 @@ def _say_ending(connection: Connection, now: datetime) -> int:
     )
 
 
-def _belows() -> tuple[dict[str, Decimal], Decimal | None]:
-    """Below how much a wallet is low: by currency, and in any other."""
+def _belows() -> Belows:
     said = thresholds(settings().low_balance)
     other = said.pop("", None)
-    return said, other
+    return Belows(said, other)

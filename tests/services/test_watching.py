@@ -178,6 +178,26 @@ def test_credits_that_end_soon_are_told_once_for_each_grant(tenant: Tenant) -> N
     assert rows(CAUSES) == []
 
 
+@pytest.mark.parametrize(("looked_at_once", "said_at_once"), [(1, 1), (3, 1), (2, 2), (100, 2)])
+def test_many_wallets_are_looked_at_some_at_a_time(
+    ana: None, looked_at_once: int, said_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of seven, four are low, two of them side by side; each is said once, and let go when it is low no more."""
+    monkeypatch.setattr(watching, "LOOKED_AT_ONCE", looked_at_once)
+    monkeypatch.setattr(watching, "SAID_AT_ONCE", said_at_once)
+    given = {"bo": "0.5", "cy": "5", "di": "0.1", "ed": "0.9", "fi": "2", "gil": "0.3"}
+    for name, credit in given.items():
+        a_customer(name, credit=credit, time_zone="UTC", now=BEFORE)
+
+    assert [watching.look(NOW), watching.look(NOW + MINUTE)] == [4, 0]
+    assert [who for _, who in rows(CAUSES)] == ["bo", "di", "ed", "gil"]
+    for name in ("di", "gil"):
+        grant(Grant(TENANT, name, "USD", Decimal(1), "promo", "test", f"more:{name}"), NOW)
+
+    assert watching.look(NOW + 2 * MINUTE) == 0
+    assert [who for _, who in rows(CAUSES)] == ["bo", "ed"]
+
+
 def test_a_product_without_a_price_is_told_with_the_first_event(tenant: Tenant) -> None:
     """In the transaction that parks it; again only after nothing waited for it any more."""
     new = [tokens(10, model="gpt-9")]
