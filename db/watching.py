@@ -1,17 +1,21 @@
 """What is low, ends soon, or holds no longer: found from rows, for alerts. Nothing here locks a wallet."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple, cast
+from uuid import UUID
 
 from billing.payments import AlertKind
-from billing.plans import GRACE_HOURS_MAX
 from billing.rating import UNPRICED_SAYS
 from db.session import Connection
 
 WalletKey = tuple[str, int]
 """tenant, wallet"""
+
+
+GrantKey = tuple[datetime, str, UUID]
+"""when it ends, tenant, grant"""
 
 
 class Belows(NamedTuple):
@@ -36,7 +40,7 @@ class EndingGrant(NamedTuple):
     """A grant that ends soon, with something left in it."""
 
     tenant_id: str
-    grant_id: str
+    grant_id: UUID
     customer_id: str
     currency: str
     source: str
@@ -94,17 +98,29 @@ WHERE c.kind = %(kind)s AND c.tenant_id = asked.tenant_id AND c.subject = asked.
 """  # noqa: S608 - a statement of ours, no input
 
 #: What comes again with each period is left out: it ends each month, and the next one is there by then.
-_ENDING = """
-SELECT g.tenant_id, g.grant_id::text, w.customer_id, w.currency, g.source, g.remaining, g.expires_at
+_CAN_END = "g.ended_at IS NULL AND g.expires_at IS NOT NULL AND g.period_start IS NULL"
+
+_LAST_OF_ENDING = f"""
+SELECT expires_at, tenant_id, grant_id FROM (
+    SELECT g.expires_at, g.tenant_id, g.grant_id FROM credit_grants g
+    WHERE {_CAN_END} AND (g.expires_at, g.tenant_id, g.grant_id) > (%s, %s, %s) AND g.expires_at <= %s
+    ORDER BY g.expires_at, g.tenant_id, g.grant_id LIMIT %s
+) AS next
+ORDER BY expires_at DESC, tenant_id DESC, grant_id DESC LIMIT 1
+"""  # noqa: S608 - a statement of ours, no input
+
+_ENDING = f"""
+SELECT g.tenant_id, g.grant_id, w.customer_id, w.currency, g.source, g.remaining, g.expires_at
 FROM grants_remaining g JOIN wallets w ON w.tenant_id = g.tenant_id AND w.wallet_id = g.wallet_id
-WHERE g.ended_at IS NULL AND g.breaks_at > %(now)s AND g.breaks_at <= %(soon)s::timestamptz + %(grace)s
-    AND g.expires_at > %(now)s AND g.expires_at <= %(soon)s AND g.period_start IS NULL AND g.remaining > 0
+WHERE {_CAN_END} AND g.remaining > 0
+    AND (g.expires_at, g.tenant_id, g.grant_id) > (%(after_at)s, %(after_tenant)s, %(after_grant)s)
+    AND (g.expires_at, g.tenant_id, g.grant_id) <= (%(until_at)s, %(until_tenant)s, %(until_grant)s)
     AND NOT EXISTS (
         SELECT FROM alert_causes c
         WHERE c.tenant_id = g.tenant_id AND c.kind = %(kind)s AND c.subject = g.grant_id::text
     )
-ORDER BY g.tenant_id, g.grant_id LIMIT %(limit)s
-"""
+ORDER BY g.expires_at, g.tenant_id, g.grant_id LIMIT %(limit)s
+"""  # noqa: S608 - a statement of ours, no input
 
 _ENDED = """
 DELETE FROM alert_causes c USING credit_grants g
@@ -147,10 +163,15 @@ def let_go_of_low(connection: Connection, causes: Sequence[tuple[str, str]], bel
     return connection.execute(_LOW_NO_MORE, said).rowcount
 
 
-def ending(connection: Connection, now: datetime, soon: datetime, limit: int) -> list[EndingGrant]:
-    """Some grants that end by then and of which it was not said."""
-    kind, grace = AlertKind.CREDITS_EXPIRING, timedelta(hours=GRACE_HOURS_MAX)
-    said = {"kind": kind, "now": now, "soon": soon, "grace": grace, "limit": limit}
+def last_of_ending(connection: Connection, after: GrantKey, soon: datetime, number: int) -> GrantKey | None:
+    """The last of so many grants that come after one and end by then, or of as many as there are; None: none does."""
+    return cast("GrantKey | None", connection.execute(_LAST_OF_ENDING, (*after, soon, number)).fetchone())
+
+
+def ending(connection: Connection, after: GrantKey, until: GrantKey, limit: int) -> list[EndingGrant]:
+    """The first grants between these two, the second one included, of which it was not said that they end."""
+    places = ("after_at", "after_tenant", "after_grant", "until_at", "until_tenant", "until_grant")
+    said = dict(zip(places, (*after, *until), strict=True)) | {"kind": AlertKind.CREDITS_EXPIRING, "limit": limit}
     return [EndingGrant._make(cast("Any", row)) for row in connection.execute(_ENDING, said)]
 
 

@@ -50,6 +50,11 @@ credit_grants = Table(
     belongs_to("wallets", "wallet_id"),
     Index("credit_grants_open", "tenant_id", "wallet_id", postgresql_where=text("ended_at IS NULL")),
     Index("credit_grants_of_wallet", "tenant_id", "wallet_id", "number"),
+    Index(
+        "credit_grants_ending",
+        *("expires_at", "tenant_id", "grant_id"),
+        postgresql_where=text("ended_at IS NULL AND expires_at IS NOT NULL AND period_start IS NULL"),
+    ),
     Index("credit_grants_to_break", "breaks_at", postgresql_where=text("ended_at IS NULL AND breaks_at IS NOT NULL")),
     CheckConstraint(one_of("source", Source), name="source"),
     CheckConstraint("amount > 0 AND paid_debt >= 0", name="amounts"),

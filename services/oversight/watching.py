@@ -7,6 +7,8 @@ usage nothing. What is said of a wallet is said again only after it was above it
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TypeVar
+from uuid import UUID
 
 from billing.money import written
 from billing.payments import AlertKind
@@ -15,22 +17,46 @@ from db import collecting
 from db import watching as rows
 from db.alerts import Cause, raise_once
 from db.session import Connection, in_transaction
-from db.watching import Belows, LowWallet, WalletKey
+from db.watching import Belows, EndingGrant, GrantKey, LowWallet, WalletKey
 
 _Said = tuple[str, str]
 """tenant, subject"""
 
 SAID_AT_ONCE = 500
+#: The next look goes on: a tick that takes long is in the way of others.
+SAID_IN_A_LOOK = 5000
 #: Wallets that one statement looks at: a million take some seconds, and no statement may.
 LOOKED_AT_ONCE = 5000
 
-_FIRST = ("", 0)
+#: Times are kept to the microsecond.
+_A_MOMENT = timedelta(microseconds=1)
+
+Key = TypeVar("Key", WalletKey, GrantKey)
+_Look = Callable[[Connection, Key], tuple[int, Key | None]]
+"""Looks at some of what comes after a key: how many were said, and where to go on, if anywhere."""
 
 
 def look(now: datetime) -> int:
     """Say what is low and what ends soon, and let go of what holds no more; how many were said. Safe to repeat."""
     _let_go(now)
-    return _say_low(now) + _say_ending(now)
+    belows, soon = _belows(), now + timedelta(days=settings().expiring_soon_days)
+    low = _some_at_a_time(("", 0), partial(_say_low, belows=belows, now=now))
+    ending = _some_at_a_time((now + _A_MOMENT, "", UUID(int=0)), partial(_say_ending, soon=soon, now=now))
+    return low + ending
+
+
+def _some_at_a_time(first: Key, work: _Look[Key]) -> int:
+    """Work on what comes after a key, a transaction for some of it, until nothing does or much is said; how many."""
+    total = 0
+    place: Key | None = first
+    while place is not None and total < SAID_IN_A_LOOK:
+        said, place = in_transaction(_from(place, work))
+        total += said
+    return total
+
+
+def _from(place: Key, work: _Look[Key]) -> Callable[[Connection], tuple[int, Key | None]]:
+    return lambda connection: work(connection, place)
 
 
 def _let_go(now: datetime) -> None:
@@ -62,28 +88,28 @@ def _let_go_of_open_tiers(connection: Connection, some: list[_Said]) -> None:
             rows.let_go(connection, tenant_id, AlertKind.OPEN_TIERS, customer_id)
 
 
-def _say_low(now: datetime) -> int:
-    belows, total = _belows(), 0
-    after: WalletKey | None = _FIRST
-    while after:
-        said, after = in_transaction(partial(_say_low_after, after=after, belows=belows, now=now))
-        total += said
-    return total
-
-
-def _say_low_after(
-    connection: Connection, after: WalletKey, belows: Belows, now: datetime
-) -> tuple[int, WalletKey | None]:
+def _say_low(connection: Connection, after: WalletKey, belows: Belows, now: datetime) -> tuple[int, WalletKey | None]:
     """Look at the wallets that come after one: how many were said to be low, and where to go on, if anywhere."""
     until = rows.last_of_next(connection, after, LOOKED_AT_ONCE)
     if until is None:
         return 0, None
     low = rows.newly_low(connection, belows, after, until, now, SAID_AT_ONCE)
-    said = raise_once(connection, [_cause_of(one) for one in low], now)
+    said = raise_once(connection, [_is_low(one) for one in low], now)
     return said, (low[-1].tenant_id, low[-1].wallet_id) if len(low) == SAID_AT_ONCE else until
 
 
-def _cause_of(one: LowWallet) -> Cause:
+def _say_ending(connection: Connection, after: GrantKey, soon: datetime, now: datetime) -> tuple[int, GrantKey | None]:
+    """The same for grants that end by then."""
+    until = rows.last_of_ending(connection, after, soon, LOOKED_AT_ONCE)
+    if until is None:
+        return 0, None
+    ending = rows.ending(connection, after, until, SAID_AT_ONCE)
+    said = raise_once(connection, [_ends(one) for one in ending], now)
+    last = ending[-1] if len(ending) == SAID_AT_ONCE else None
+    return said, (last.expires_at, last.tenant_id, last.grant_id) if last else until
+
+
+def _is_low(one: LowWallet) -> Cause:
     return Cause(
         one.tenant_id,
         AlertKind.LOW_BALANCE,
@@ -95,32 +121,15 @@ def _cause_of(one: LowWallet) -> Cause:
     )
 
 
-def _say_ending(now: datetime) -> int:
-    """Some at a time, until fewer are found than that."""
-    total, found = 0, SAID_AT_ONCE
-    while found == SAID_AT_ONCE:
-        found = in_transaction(lambda connection: _say_some_ending(connection, now))
-        total += found
-    return total
-
-
-def _say_some_ending(connection: Connection, now: datetime) -> int:
-    soon = now + timedelta(days=settings().expiring_soon_days)
-    return raise_once(
-        connection,
-        [
-            Cause(
-                one.tenant_id,
-                AlertKind.CREDITS_EXPIRING,
-                one.grant_id,
-                one.customer_id,
-                f"{one.customer_id} {one.currency} grant {one.grant_id}",
-                f"{one.currency} {written(one.remaining)} of customer {one.customer_id} ({one.source}) end at "
-                f"{one.expires_at.isoformat()}",
-            )
-            for one in rows.ending(connection, now, soon, SAID_AT_ONCE)
-        ],
-        now,
+def _ends(one: EndingGrant) -> Cause:
+    return Cause(
+        one.tenant_id,
+        AlertKind.CREDITS_EXPIRING,
+        str(one.grant_id),
+        one.customer_id,
+        f"{one.customer_id} {one.currency} grant {one.grant_id}",
+        f"{one.currency} {written(one.remaining)} of customer {one.customer_id} ({one.source}) end at "
+        f"{one.expires_at.isoformat()}",
     )
 
 

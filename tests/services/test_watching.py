@@ -198,6 +198,35 @@ def test_many_wallets_are_looked_at_some_at_a_time(
     assert [who for _, who in rows(CAUSES)] == ["bo", "ed"]
 
 
+@pytest.mark.parametrize(("looked_at_once", "said_at_once"), [(1, 1), (3, 1), (2, 2), (100, 2)])
+def test_many_grants_are_looked_at_some_at_a_time(
+    ana: None, looked_at_once: int, said_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of eight, five end soon and are not used up, four of them at one moment."""
+    monkeypatch.setattr(watching, "LOOKED_AT_ONCE", looked_at_once)
+    monkeypatch.setattr(watching, "SAID_AT_ONCE", said_at_once)
+    give("0.5", "used up", now=BEFORE, expires_at=NOW + DAY)
+    use("0.6")
+    for number in range(4):
+        give("5", f"together {number}", expires_at=NOW + 2 * DAY)
+    give("5", "now", now=BEFORE, expires_at=NOW)
+    give("5", "last", expires_at=NOW + 7 * DAY)
+    give("5", "later", expires_at=NOW + 7 * DAY + MINUTE)
+
+    assert [watching.look(NOW), watching.look(NOW + timedelta(seconds=30))] == [5, 0]
+    assert len(alerts("credits_expiring")) == 5
+    assert watching.look(NOW + MINUTE) == 1
+
+
+def test_one_look_says_so_much_and_the_next_goes_on(ana: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "SAID_AT_ONCE", 1)
+    monkeypatch.setattr(watching, "SAID_IN_A_LOOK", 2)
+    for number in range(5):
+        give("5", f"{number}", expires_at=NOW + DAY)
+
+    assert [watching.look(NOW + second) for second in (MINUTE, 2 * MINUTE, 3 * MINUTE, 4 * MINUTE)] == [2, 2, 1, 0]
+
+
 def test_a_product_without_a_price_is_told_with_the_first_event(tenant: Tenant) -> None:
     """In the transaction that parks it; again only after nothing waited for it any more."""
     new = [tokens(10, model="gpt-9")]
