@@ -1,4 +1,7 @@
-"""How long it took after each fault until work went on, and until all that had been emitted before was recorded.
+"""How long each fault lasted, and after it, until work went on and until all that had been emitted before was recorded.
+
+How long it lasts is a server's own affair, where one was killed: it is over when the server answers again. What comes
+after that is ours.
 
 Taken from when the server committed each event, by its own clock, and when producers emitted it, by theirs, which are
 the machine's both. Only faults that stood alone count: of two at a time nobody knows which one it was.
@@ -21,13 +24,14 @@ APART_SECONDS = 1.0
 
 
 class Sample(NamedTuple):
-    """How long one fault that stood alone took, in seconds from when it was over.
+    """How long one fault that stood alone took, in seconds.
 
-    `first` is until the first commit afterwards, `back` until all that was emitted shortly before the fault, or
-    while it lasted, is recorded.
+    `lasted` is from its beginning until it was over, and from then on `first` is until the first commit, `back` until
+    all that was emitted shortly before the fault, or while it lasted, is recorded.
     """
 
     kind: str
+    lasted: float
     first: float
     back: float
 
@@ -39,6 +43,8 @@ class Recovery:
     kind: str
     times: int
     alone: int
+    lasted_median: float
+    lasted_max: float
     first_median: float
     first_max: float
     back_median: float
@@ -59,7 +65,8 @@ def measured(faults: Sequence[Fault], emitted: Emitted, committed: Mapping[Key, 
         following = bisect_right(commits, fault.over_at)
         if following < len(commits) and _is_alone(fault, faults, max(back_at, commits[following])):
             first = commits[following] - fault.over_at
-            samples.append(Sample(fault.kind, first, max(back_at - fault.over_at, 0.0)))
+            lasted = fault.over_at - fault.began_at
+            samples.append(Sample(fault.kind, lasted, first, max(back_at - fault.over_at, 0.0)))
     return samples
 
 
@@ -79,7 +86,9 @@ def _is_alone(fault: Fault, faults: Iterable[Fault], until: float) -> bool:
 
 
 def _row(kind: str, times: int, samples: Sequence[Sample]) -> Recovery:
-    if not samples:
-        return Recovery(kind, times, 0, 0.0, 0.0, 0.0, 0.0)
-    first, back = [one.first for one in samples], [one.back for one in samples]
-    return Recovery(kind, times, len(samples), statistics.median(first), max(first), statistics.median(back), max(back))
+    figures = [
+        figure(getattr(one, name) for one in samples) if samples else 0.0
+        for name in ("lasted", "first", "back")
+        for figure in (statistics.median, max)
+    ]
+    return Recovery(kind, times, len(samples), *figures)
