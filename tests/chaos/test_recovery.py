@@ -25,9 +25,7 @@ def test_a_server_that_starts_takes_its_time_and_what_follows_is_told_apart() ->
     """From the kill at 10 until it answered at 17; work went on at 17.5, and all that had waited was done at 19."""
     fault = Fault("broker killed", began_at=10, over_at=17)
 
-    samples = measured(
-        [fault], emitted(before=9.9, waited=12, later=17.2), committed(before=17.5, waited=19, later=25)
-    )
+    samples = measured([fault], emitted(before=9.9, waited=12, later=17.2), committed(before=17.5, waited=19, later=25))
 
     assert samples == [Sample("broker killed", lasted=7, first=0.5, back=2)]
 

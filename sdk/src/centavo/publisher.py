@@ -198,7 +198,7 @@ class Publisher:
 def pause_seconds(failing_seconds: float) -> float:
     """How long to wait before the next attempt, when all have failed for so long; up to a quarter less, by chance."""
     pause = min(max(failing_seconds * RETRY_SHARE, RETRY_SECONDS_MIN), RETRY_SECONDS_MAX)
-    return pause * random.uniform(1 - RETRY_SPREAD, 1)
+    return pause * random.uniform(1 - RETRY_SPREAD, 1)  # noqa: S311 - it spreads a fleet, and keeps no secret
 
 
 def _has_no_route(error: Exception) -> bool:
