@@ -27,28 +27,29 @@ class Sample(NamedTuple):
     """How long one fault that stood alone took, in seconds.
 
     `lasted` is from its beginning until it was over, and from then on `first` is until the first commit, `back` until
-    all that was emitted shortly before the fault, or while it lasted, is recorded.
+    all that was emitted shortly before the fault, or while it lasted, is recorded. That is None where the next fault
+    came before, or an earlier one had left something to do.
     """
 
     kind: str
     lasted: float
     first: float
-    back: float
+    back: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """Of one kind of fault: how often it happened, how often alone, and the seconds of the latter."""
+    """Of one kind of fault: how often it happened, how often alone, and the seconds of the latter; None for none."""
 
     kind: str
     times: int
     alone: int
-    lasted_median: float
-    lasted_max: float
-    first_median: float
-    first_max: float
-    back_median: float
-    back_max: float
+    lasted_median: float | None
+    lasted_max: float | None
+    first_median: float | None
+    first_max: float | None
+    back_median: float | None
+    back_max: float | None
 
 
 def measured(faults: Sequence[Fault], emitted: Emitted, committed: Mapping[Key, float]) -> list[Sample]:
@@ -63,10 +64,10 @@ def measured(faults: Sequence[Fault], emitted: Emitted, committed: Mapping[Key, 
         lo, hi = bisect_left(emitted_at, fault.began_at - BEFORE_SECONDS), bisect_right(emitted_at, fault.over_at)
         back_at = max((committed_at for _, committed_at in pairs[lo:hi]), default=fault.over_at)
         following = bisect_right(commits, fault.over_at)
-        if following < len(commits) and _is_alone(fault, faults, max(back_at, commits[following])):
-            first = commits[following] - fault.over_at
-            lasted = fault.over_at - fault.began_at
-            samples.append(Sample(fault.kind, lasted, first, max(back_at - fault.over_at, 0.0)))
+        if following < len(commits) and _is_alone(fault, faults, commits[following]):
+            lasted, first = fault.over_at - fault.began_at, commits[following] - fault.over_at
+            is_back = _is_alone(fault, faults, back_at) and not _is_behind(pairs[:lo], fault)
+            samples.append(Sample(fault.kind, lasted, first, max(back_at - fault.over_at, 0.0) if is_back else None))
     return samples
 
 
@@ -80,15 +81,22 @@ def recoveries(kinds: Iterable[str], samples: Iterable[Sample]) -> list[Recovery
 
 
 def _is_alone(fault: Fault, faults: Iterable[Fault], until: float) -> bool:
-    """Whether no other fault touched the time from shortly before this one until all was well again."""
+    """Whether no other fault touched the time from shortly before this one until then."""
     since = fault.began_at - APART_SECONDS
     return all(other is fault or other.over_at < since or other.began_at > until for other in faults)
 
 
+def _is_behind(earlier: Iterable[tuple[float, float]], fault: Fault) -> bool:
+    """Whether something that was emitted long before the fault was not recorded when it began."""
+    return any(committed_at > fault.began_at for _, committed_at in earlier)
+
+
 def _row(kind: str, times: int, samples: Sequence[Sample]) -> Recovery:
-    figures = [
-        figure(getattr(one, name) for one in samples) if samples else 0.0
-        for name in ("lasted", "first", "back")
-        for figure in (statistics.median, max)
-    ]
-    return Recovery(kind, times, len(samples), *figures)
+    lasted = _middle_and_worst([one.lasted for one in samples])
+    first = _middle_and_worst([one.first for one in samples])
+    back = _middle_and_worst([one.back for one in samples if one.back is not None])
+    return Recovery(kind, times, len(samples), *lasted, *first, *back)
+
+
+def _middle_and_worst(seconds: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
+    return (statistics.median(seconds), max(seconds)) if seconds else (None, None)

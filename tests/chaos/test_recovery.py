@@ -40,6 +40,20 @@ def test_a_fault_beside_another_is_counted_and_not_measured() -> None:
     assert (broker.times, broker.alone, child.times, child.alone) == (1, 0, 1, 0)
 
 
+def test_what_another_fault_held_up_is_not_this_ones() -> None:
+    """Work went on before the child was killed; when all was back, two faults had had their part in it."""
+    faults = [Fault("broker killed", 10, 17), Fault("child killed", 18.5, 18.5)]
+
+    samples = measured(faults, emitted(before=9.9, waited=12), committed(before=17.5, waited=19))
+
+    assert samples == [
+        Sample("broker killed", lasted=7, first=0.5, back=None),
+        Sample("child killed", lasted=0, first=0.5, back=None),
+    ]
+    (_, child) = recoveries([one.kind for one in faults], samples)
+    assert (child.alone, child.first_max, child.back_max) == (1, 0.5, None)
+
+
 def test_of_each_kind_the_middle_and_the_worst_are_told() -> None:
     samples = [Sample("broker killed", 5, 0.1, 1), Sample("broker killed", 9, 0.2, 4), Sample("broker killed", 6, 3, 2)]
 
