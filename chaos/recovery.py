@@ -19,6 +19,10 @@ from chaos.faults import Fault
 
 #: How long before a fault an event may have been emitted to be among its own.
 BEFORE_SECONDS = 3.0
+#: Something earlier had left a backlog if, of what was emitted for so long before that, more than this share was not
+#: recorded when the fault began. A few come late by their nature: what is settled, sent again, or taken back.
+BACKLOG_SECONDS = 10.0
+BACKLOG_SHARE_MAX = 0.02
 #: How long before it nothing else may have gone wrong.
 APART_SECONDS = 1.0
 
@@ -66,7 +70,7 @@ def measured(faults: Sequence[Fault], emitted: Emitted, committed: Mapping[Key, 
         following = bisect_right(commits, fault.over_at)
         if following < len(commits) and _is_alone(fault, faults, commits[following]):
             lasted, first = fault.over_at - fault.began_at, commits[following] - fault.over_at
-            is_back = _is_alone(fault, faults, back_at) and not _is_behind(pairs[:lo], fault)
+            is_back = _is_alone(fault, faults, back_at) and not _is_behind(fault, pairs[:lo])
             samples.append(Sample(fault.kind, lasted, first, max(back_at - fault.over_at, 0.0) if is_back else None))
     return samples
 
@@ -86,9 +90,11 @@ def _is_alone(fault: Fault, faults: Iterable[Fault], until: float) -> bool:
     return all(other is fault or other.over_at < since or other.began_at > until for other in faults)
 
 
-def _is_behind(earlier: Iterable[tuple[float, float]], fault: Fault) -> bool:
-    """Whether something that was emitted long before the fault was not recorded when it began."""
-    return any(committed_at > fault.began_at for _, committed_at in earlier)
+def _is_behind(fault: Fault, earlier: Sequence[tuple[float, float]]) -> bool:
+    """Whether much of what was emitted some time before the fault was not recorded yet when it began."""
+    since = bisect_left(earlier, (fault.began_at - BEFORE_SECONDS - BACKLOG_SECONDS,))
+    late = [committed_at > fault.began_at for _, committed_at in earlier[since:]]
+    return sum(late) > BACKLOG_SHARE_MAX * len(late)
 
 
 def _row(kind: str, times: int, samples: Sequence[Sample]) -> Recovery:

@@ -188,14 +188,14 @@ def test_the_broker_away_in_the_middle(
         for _ in range(100):
             emitting.emit(an_event("ana"))
         await_condition(lambda: emitting.counters.failures > 0, 30, "the producer to notice")
-        await_condition(lambda: len(looks_for_its_broker(worker)) > 5, 60, "six looks", log_file=worker.log_file)
+        await_condition(lambda: len(looks_for_its_broker(worker)) > 18, 60, "many looks", log_file=worker.log_file)
         broker_server.start()
         assert emitting.flush(30) == 0
 
     producer.await_drained()
     assert charged("ana") == 1100
     assert wallet("ana") == Decimal(67)
-    assert max(looks_for_its_broker(worker)) <= 1
+    assert max(looks_for_its_broker(worker)) == 1
     assert worker.alive
     assert nothing_is_left()
 
