@@ -65,14 +65,19 @@ def show(report: Report, console: Console) -> None:
 
 def show_recoveries(reports: Sequence[Report], console: Console) -> None:
     """How long each kind of fault took to get over, in all of these runs."""
-    title = "seconds from when a fault was over, of those that stood alone"
-    table = Table("fault", "times", "alone", "first commit", "worst", "all back", "worst", title=title)
+    title = "seconds that a fault lasted, and from when it was over, of those that stood alone"
+    columns = ("fault", "times", "alone", "lasted", "worst", "first commit", "worst", "all back", "worst")
+    table = Table(*columns, title=title, box=None, pad_edge=False, collapse_padding=True)
     table.title_justify = "left"
     for column in table.columns[1:]:
         column.justify = "right"
     for one in _recoveries(reports):
-        seconds = (one.first_median, one.first_max, one.back_median, one.back_max)
-        said = [f"{value:.2f}" if one.alone else "–" for value in seconds]
+        seconds = (
+            *(one.lasted_median, one.lasted_max),
+            *(one.first_median, one.first_max),
+            *(one.back_median, one.back_max),
+        )
+        said = ["–" if value is None else f"{value:.2f}" for value in seconds]
         table.add_row(one.kind, str(one.times), str(one.alone), *said)
     console.print(table)
 

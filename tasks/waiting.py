@@ -18,7 +18,9 @@ from tasks import stopping
 T = TypeVar("T")
 log = logger(__name__)
 
-LONGEST_WAIT_SECONDS = 5.0
+#: Who comes back is found within this, however long they were away.
+LONGEST_WAIT_SECONDS = 3.0
+GIVE_BACK_SECONDS = 5.0
 LOOK_SECONDS = 0.1
 #: A tick that finds more than this leaves the rest to the next: a worker that is to stop must not wait for it.
 TICK_SECONDS_MAX = 30.0
@@ -42,7 +44,7 @@ def until_done(work: Callable[[], int]) -> int:
 def pause() -> None:
     """Wait before something is given back that would come again at once; ends early on shutdown."""
     with suppress(Stopping):
-        _sleep(LONGEST_WAIT_SECONDS)
+        _sleep(GIVE_BACK_SECONDS)
 
 
 def _sleep(seconds: float) -> None:

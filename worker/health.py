@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,10 @@ log = logger(__name__)
 TOUCH_SECONDS = 5
 AGE_SECONDS_MAX = 30
 #: kombu's own steps are 2, 4, 6, … seconds: after an outage of five, a broker that is back would wait as long again.
-LOOKS = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 2.0}
+#: These are about a tenth of an outage, and a second from ten seconds on, which a broker that is up takes easily.
+LOOKS = {"interval_start": 0.2, "interval_step": 0.05, "interval_max": 1.0}
+#: So many looks in vain are told at first, and afterwards every so many.
+LOOKS_SAID = 20
 
 
 def file_of(node: str) -> Path:
@@ -103,12 +107,15 @@ def _node(name: str) -> str:
 
 
 def _await_broker(connection: Any, meanwhile: Callable[[], None]) -> None:
-    """Wait, as long as it takes, until the broker is there; `meanwhile` is called every second or two."""
-    connection.ensure_connection(_say_away, callback=meanwhile, **LOOKS)
+    """Wait, as long as it takes, until the broker is there; `meanwhile` is called every second."""
+    looks = count()
 
+    def say_away(error: BaseException, interval_seconds: float) -> None:
+        look = next(looks)
+        if look < LOOKS_SAID or look % LOOKS_SAID == 0:
+            log.warning("the broker is away", error=str(error), retry_in_seconds=interval_seconds)
 
-def _say_away(error: BaseException, interval_seconds: float) -> None:
-    log.warning("the broker is away", error=str(error), retry_in_seconds=interval_seconds)
+    connection.ensure_connection(say_away, callback=meanwhile, **LOOKS)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from centavo import BufferFull, Counters, Producer, ProducerClosed, UsageEvent
 from centavo.buffer import Buffer
 from centavo.journal import MemoryJournal
 from centavo.limits import Limits
+from centavo.publisher import RETRY_SECONDS_MAX, RETRY_SECONDS_MIN, RETRY_SPREAD, pause_seconds
 from tests.sdk.support import Broker, event, eventually
 
 
@@ -69,13 +70,13 @@ class TestABrokerThatFails:
         # The attempt that timed out may have arrived after all; the one after it was the same envelope.
         assert len({e["id"] for e in broker.envelopes()[1:]}) == 1
 
-    def test_attempts_are_spaced_further_and_further_apart(self, stopped_broker: Broker) -> None:
+    def test_attempts_are_spaced(self, stopped_broker: Broker) -> None:
         with Producer(stopped_broker.url, linger_seconds=0) as producer:
             began = time.monotonic()
             producer.emit(event())
             eventually(lambda: producer.counters.failures == 4)
 
-            assert time.monotonic() - began >= 0.1 + 0.2 + 0.4
+            assert time.monotonic() - began >= 3 * RETRY_SECONDS_MIN * (1 - RETRY_SPREAD)
             producer.close(timeout=0)
 
     def test_closing_without_a_broker_says_how_much_is_lost(
@@ -97,6 +98,25 @@ class TestABrokerThatFails:
 
         assert caplog.text
         assert "open-sesame" not in caplog.text
+
+
+class TestTheNextAttempt:
+    @pytest.mark.parametrize("outage_seconds", [0.5, 2.0, 5.0, 10.0, 25.0, 3600.0])
+    def test_comes_soon_after_a_short_outage_and_seldom_in_a_long_one(self, outage_seconds: float) -> None:
+        """A broker that was away for ten seconds is found within one; in an hour it is asked some 1,400 times."""
+        failing_seconds, attempts = 0.0, 1
+        while failing_seconds < outage_seconds:
+            failing_seconds += pause_seconds(failing_seconds)
+            attempts += 1
+
+        assert failing_seconds - outage_seconds <= min(max(0.1, outage_seconds / 10), RETRY_SECONDS_MAX)
+        assert attempts < 80 + outage_seconds / 2
+
+    def test_does_not_come_at_one_moment_in_all_of_a_fleet(self) -> None:
+        pauses = sorted(pause_seconds(60) for _ in range(1000))
+
+        assert pauses[-1] <= RETRY_SECONDS_MAX
+        assert pauses[900] - pauses[100] > RETRY_SECONDS_MAX / 10
 
 
 class TestAFullBuffer:

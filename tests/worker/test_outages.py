@@ -39,7 +39,7 @@ from tests.worker.support import (
 
 pytestmark = pytest.mark.faults
 
-#: Two children's tries are 0.1, 0.2, 0.4, 0.8, 1.6, 3.2 and then 5 s apart, each with up to a second more. Ten are
+#: Two children's tries are 0.1, 0.2, 0.4, 0.8, 1.6 and then 3 s apart, each with up to a second more. Ten are
 #: a wait of four seconds or so.
 WAIT = 10
 
@@ -175,7 +175,7 @@ def test_the_broker_away_in_the_middle(
 ) -> None:
     """It crashes while the worker has its hands full, and can't be told what is done: all goes on when it is back.
 
-    Also for who emits meanwhile. However long it is away, the worker looks for it every two seconds at least.
+    Also for who emits meanwhile. However long it is away, the worker looks for it every second at least.
     """
     worker = start_a_worker(children=2, CENTAVO_VISIBILITY_TIMEOUT_SECONDS="2")
     with wallets_locked(billing_database):
@@ -188,14 +188,14 @@ def test_the_broker_away_in_the_middle(
         for _ in range(100):
             emitting.emit(an_event("ana"))
         await_condition(lambda: emitting.counters.failures > 0, 30, "the producer to notice")
-        await_condition(lambda: len(looks_for_its_broker(worker)) > 5, 60, "six looks", log_file=worker.log_file)
+        await_condition(lambda: len(looks_for_its_broker(worker)) > 18, 60, "many looks", log_file=worker.log_file)
         broker_server.start()
         assert emitting.flush(30) == 0
 
     producer.await_drained()
     assert charged("ana") == 1100
     assert wallet("ana") == Decimal(67)
-    assert max(looks_for_its_broker(worker)) <= 2
+    assert max(looks_for_its_broker(worker)) == 1
     assert worker.alive
     assert nothing_is_left()
 

@@ -1,6 +1,7 @@
 """The background thread's side: one kombu connection, and the loop that sends batches over it."""
 
 import logging
+import random
 import time
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -16,8 +17,12 @@ from centavo.shards import queue_of
 
 CONNECT_SECONDS_MAX = 5.0
 PUBLISH_SECONDS_MAX = 15.0
-RETRY_SECONDS_FIRST = 0.1
+RETRY_SECONDS_MIN = 0.1
 RETRY_SECONDS_MAX = 3.0
+#: Of the time that it has failed: who was away for ten seconds is found within one, and for hours is asked seldom.
+RETRY_SHARE = 0.1
+#: A fleet that lost its broker at one moment does not come back at one moment.
+RETRY_SPREAD = 0.25
 PERSISTENT = 2
 RESENDS_MAX = 20  # between two looks at what is new
 #: For so long what belongs to a shard that the broker does not have goes to the queue that every worker declares.
@@ -101,23 +106,23 @@ class Publisher:
     def run(self, buffer: Buffer) -> None:
         """Send batches until the buffer is closed and empty: the body of the background thread.
 
-        A batch that fails is tried again, after 0.1 s, doubling to 3 s, until the broker has it: what cannot
-        be sent now can be sent later, and events stay in order.
+        A batch that fails is tried again, after `pause_seconds`, until the broker has it: what cannot be sent now
+        can be sent later, and events stay in order.
         """
-        failures = 0
+        failing_since: float | None = None
         while not buffer.is_finished:
             if (batch := buffer.next_batch()) is not None:
                 try:
                     self.publish(buffer.message_of(batch), batch.shard)
                 except Exception as error:  # noqa: BLE001 - whatever it is, the events stay and are tried again
-                    failures += 1
-                    self._give_way(buffer, batch.shard, failures, error)
+                    failing_since = failing_since or time.monotonic()
+                    self._give_way(buffer, batch.shard, failing_since, error)
                     continue
                 buffer.confirm(batch)
                 if batch.shard in self._failing:
                     self._failing.discard(batch.shard)
                     logger.info("the broker at %s takes usage events again", self.address)
-                failures = 0
+                failing_since = None
             if time.monotonic() >= self._look_at or buffer.is_asked_for_receipts:
                 self._look_after(buffer)
         self._connection.close()
@@ -161,14 +166,14 @@ class Publisher:
             self._look_at = time.monotonic() + RETRY_SECONDS_MAX
             self._drop_connection()
 
-    def _give_way(self, buffer: Buffer, shard: int, failures: int, error: Exception) -> None:
+    def _give_way(self, buffer: Buffer, shard: int, failing_since: float, error: Exception) -> None:
         reason = self._reason(error)
         buffer.fail(reason, shard)
         if shard not in self._failing:
             self._failing.add(shard)
             logger.warning("usage events cannot be sent to %s and wait (%s)", self.address, reason)
         self._drop_connection()
-        buffer.pause(min(RETRY_SECONDS_FIRST * 2 ** min(failures - 1, 10), RETRY_SECONDS_MAX))
+        buffer.pause(pause_seconds(time.monotonic() - failing_since))
 
     def _reason(self, error: Exception) -> str:
         if _has_no_route(error):
@@ -188,6 +193,12 @@ class Publisher:
             self._connection.collect()
         else:
             self._connection.close()
+
+
+def pause_seconds(failing_seconds: float) -> float:
+    """How long to wait before the next attempt, when all have failed for so long; up to a quarter less, by chance."""
+    pause = min(max(failing_seconds * RETRY_SHARE, RETRY_SECONDS_MIN), RETRY_SECONDS_MAX)
+    return pause * random.uniform(1 - RETRY_SPREAD, 1)  # noqa: S311 - it spreads a fleet, and keeps no secret
 
 
 def _has_no_route(error: Exception) -> bool:
