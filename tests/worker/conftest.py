@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,7 +17,7 @@ from sandbox.stack import Addresses, is_ready, start_worker
 from sandbox.valkey import ValkeyServer
 from services.books import accounts, catalogue
 from services.oversight.audit import audit
-from tests.conftest import TEMPLATE, WorkerStarter, emptied
+from tests.conftest import TEMPLATE, emptied
 from tests.factories import catalogues
 from tests.worker.support import AtRabbitMQ, AtValkey, Broker
 
@@ -76,20 +75,6 @@ def station(
     postgres.drop_database(name)
     assert has_lived
     assert result.shown == []
-
-
-@pytest.fixture
-def start_a_worker(start_a_worker: WorkerStarter) -> Iterator[WorkerStarter]:
-    """The same, and each is killed at the end of the test: a warm shutdown takes Celery two seconds and more."""
-    started: list[ManagedProcess] = []
-
-    def start(**options: Any) -> ManagedProcess:
-        started.append(start_a_worker(**options))
-        return started[-1]
-
-    yield start
-    for worker in started:
-        worker.kill()
 
 
 @pytest.fixture
