@@ -115,7 +115,7 @@ def served(double: StripeDouble, port: int = 0) -> Iterator[str]:
             raise RuntimeError("The Stripe double did not start within 15 s.")
         yield base_url(listening)
     finally:
-        server.should_exit = True
+        server.end()
         thread.join()
         listening.close()
 
