@@ -29,6 +29,7 @@ from services.books import accounts, catalogue
 from services.collecting import gateways
 from services.oversight.audit import audit
 from tasks import queues
+from tests import looking
 
 TEMPLATE = "centavo_template"
 
@@ -165,6 +166,7 @@ def billing_database(
 
 
 def _forget() -> None:
+    looking.forget()
     session.close()
     settings.cache_clear()
     gateways.gateway.cache_clear()
