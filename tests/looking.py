@@ -1,5 +1,9 @@
 """Looking at what the database says, beside the code under test."""
 
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -19,7 +23,7 @@ class Entry(NamedTuple):
 
 def one(statement: str, *parameters: object) -> tuple[Any, ...]:
     """The first row of a statement, committed."""
-    with psycopg.connect(settings().required("database_url")) as connection:
+    with _connection() as connection:
         row = connection.execute(statement.encode(), parameters).fetchone()
     assert row is not None
     return tuple(row)
@@ -27,8 +31,51 @@ def one(statement: str, *parameters: object) -> tuple[Any, ...]:
 
 def rows(statement: str, *parameters: object) -> list[tuple[Any, ...]]:
     """All rows of a statement, committed."""
-    with psycopg.connect(settings().required("database_url")) as connection:
+    with _connection() as connection:
         return [tuple(row) for row in connection.execute(statement.encode(), parameters).fetchall()]
+
+
+class _Kept(NamedTuple):
+    """A connection for looks, which are many: each new one costs as much as ten of them."""
+
+    url: str
+    pid: int
+    connection: psycopg.Connection[tuple[Any, ...]]
+
+
+_kept: list[_Kept] = []
+
+
+def forget() -> None:
+    """Close the connection that is kept for looks."""
+    while _kept:
+        _kept.pop().connection.close()
+
+
+@contextmanager
+def _connection() -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+    """To the test's database, each statement a transaction; kept for its own thread and process alone."""
+    url = settings().required("database_url")
+    if threading.current_thread() is not threading.main_thread():
+        with psycopg.connect(url) as connection:
+            yield connection
+        return
+    if _kept and not _can_be_used(_kept[0], url):
+        forget()
+    if not _kept:
+        _kept.append(_Kept(url, os.getpid(), psycopg.connect(url, autocommit=True, prepare_threshold=None)))
+    yield _kept[0].connection
+
+
+def _can_be_used(kept: _Kept, url: str) -> bool:
+    """Whether it is ours, and its server has not ended it; what a statement has set is forgotten."""
+    if (kept.url, kept.pid) != (url, os.getpid()):
+        return False
+    try:
+        kept.connection.execute("RESET ALL")
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def wallet(customer_id: str, currency: str = "USD") -> Decimal:

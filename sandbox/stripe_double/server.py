@@ -6,12 +6,12 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import count
 from typing import cast
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from sandbox.serving import QuickServer
 from sandbox.stripe_double.app import StripeDouble
 from sandbox.stripe_double.control_api import control_routes
 from sandbox.stripe_double.webhook_endpoints import add_endpoint
@@ -20,7 +20,6 @@ LOOPBACK = "127.0.0.1"
 #: Longer than a worker pauses between two payments, so that its connections live on.
 KEEP_ALIVE_SECONDS = 75
 SHUTDOWN_SECONDS = 0.2
-TICK_SECONDS = 0.02
 
 
 class NotLoopback(ValueError):
@@ -66,43 +65,20 @@ class _Protocol(H11Protocol):
         self.app_state = {**self.app_state, "drop": transport.abort}
 
 
-class Server(uvicorn.Server):
-    """Uvicorn, telling when it serves; for a while it may refuse all connections."""
+class Server(QuickServer):
+    """The double, served; for a while it may refuse all connections."""
 
     def __init__(self, double: StripeDouble, on_ready: Callable[[], None]) -> None:
-        super().__init__(
-            uvicorn.Config(
-                double.app(control_routes(double, self.refuse_connections)),
-                http=_Protocol,
-                log_level="warning",
-                lifespan="off",
-                ws="none",
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            )
+        config = uvicorn.Config(
+            double.app(control_routes(double, self.refuse_connections)),
+            http=_Protocol,
+            log_level="warning",
+            lifespan="off",
+            ws="none",
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
-        self._on_ready = on_ready
+        super().__init__(config, on_ready, SHUTDOWN_SECONDS)
         self._refusing: asyncio.Task[None] | None = None
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_ready()
-
-    async def main_loop(self) -> None:
-        """As uvicorn's, but quick to see that it shall end: hundreds of tests wait for that."""
-        ticks = count()
-        while not await self.on_tick(next(ticks)):  # noqa: ASYNC110 - a signal handler sets uvicorn's flag
-            await asyncio.sleep(TICK_SECONDS)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, but without a pause when no request is on its way."""
-        for server in self.servers:
-            server.close()
-        for listening in sockets or []:
-            listening.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
-        if self.server_state.tasks:
-            await asyncio.wait(self.server_state.tasks, timeout=SHUTDOWN_SECONDS)
 
     async def refuse_connections(self, seconds: float) -> None:
         """End all connections and refuse new ones, as if nothing served here; then serve at the same address again.
@@ -139,7 +115,7 @@ def served(double: StripeDouble, port: int = 0) -> Iterator[str]:
             raise RuntimeError("The Stripe double did not start within 15 s.")
         yield base_url(listening)
     finally:
-        server.should_exit = True
+        server.end()
         thread.join()
         listening.close()
 

@@ -10,9 +10,11 @@ import os
 import sys
 import tempfile
 import traceback
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from cli.main import PLACES
 from cli.main import main as command_line
 
 
@@ -50,6 +52,8 @@ def _command(arguments: list[str], environment: dict[str, str], streams: list[Pa
 
 
 def main() -> None:
+    for place in PLACES.values():
+        import_module(place.partition(":")[0])
     for line in sys.stdin:
         sys.stdout.write(json.dumps(run(**json.loads(line))) + "\n")
         sys.stdout.flush()

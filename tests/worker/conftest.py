@@ -1,24 +1,27 @@
 """Fixtures of tests that watch running workers."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from config.settings import SANDBOX_STRIPE_KEY, settings
 from db import session
+from db.migrate import migrate
 from sandbox.postgres import PostgresServer
+from sandbox.postgres_files import give, system_user
 from sandbox.processes import ManagedProcess
 from sandbox.rabbitmq import RabbitMQServer
 from sandbox.stack import Addresses, is_ready, start_worker
 from sandbox.valkey import ValkeyServer
 from services.books import accounts, catalogue
 from services.oversight.audit import audit
-from tests.conftest import TEMPLATE, WorkerStarter, emptied
+from tests import looking
+from tests.conftest import TEMPLATE, emptied
 from tests.factories import catalogues
 from tests.worker.support import AtRabbitMQ, AtValkey, Broker
 
@@ -35,6 +38,26 @@ class Station:
         """Its broker, of a test that runs on Valkey alone."""
         assert isinstance(self.broker, AtValkey)
         return self.broker
+
+
+@pytest.fixture(scope="session")
+def cluster_at_rest(server_folder: Path) -> Iterator[Path]:
+    """What a server leaves that has a migrated template and was stopped: servers of a test's own begin with a copy."""
+    server = PostgresServer(server_folder / "at-rest")
+    server.start()
+    server.create_database(TEMPLATE)
+    migrate(server.uri(TEMPLATE))
+    server.stop()
+    yield server.data_dir / "cluster"
+    server.destroy()
+
+
+def copied(cluster: Path, data_dir: Path) -> Path:
+    """A data directory for a server of a test's own."""
+    data_dir.mkdir(mode=0o700)
+    give(data_dir, system_user())
+    subprocess.run(["cp", "-a", cluster, data_dir / "cluster"], check=True)
+    return data_dir
 
 
 @contextmanager
@@ -79,20 +102,6 @@ def station(
 
 
 @pytest.fixture
-def start_a_worker(start_a_worker: WorkerStarter) -> Iterator[WorkerStarter]:
-    """The same, and each is killed at the end of the test: a warm shutdown takes Celery two seconds and more."""
-    started: list[ManagedProcess] = []
-
-    def start(**options: Any) -> ManagedProcess:
-        started.append(start_a_worker(**options))
-        return started[-1]
-
-    yield start
-    for worker in started:
-        worker.kill()
-
-
-@pytest.fixture
 def producer(broker_server: ValkeyServer | RabbitMQServer) -> Iterator[Broker]:
     """The broker of a test, as producers see it."""
     at_broker: Broker = (
@@ -103,6 +112,7 @@ def producer(broker_server: ValkeyServer | RabbitMQServer) -> Iterator[Broker]:
 
 
 def _forget() -> None:
+    looking.forget()
     session.close()
     settings.cache_clear()
     catalogue.forget()

@@ -17,13 +17,13 @@ import psycopg
 import pytest
 
 from db import session
-from db.migrate import migrate
 from sandbox.postgres import PostgresServer
 from sandbox.postgres_files import binaries, give, system_user
 from sandbox.processes import ManagedProcess, await_condition
-from tests.conftest import TEMPLATE, WorkerStarter
+from tests.conftest import WorkerStarter
 from tests.factories import a_customer, an_envelope, an_event, catalogues
 from tests.looking import wallet
+from tests.worker.conftest import copied
 from tests.worker.support import (
     Broker,
     await_charged,
@@ -75,14 +75,13 @@ def successors() -> list[PostgresServer]:
 
 @pytest.fixture
 def postgres(
-    folder: Path, successors: list[PostgresServer], request: pytest.FixtureRequest
+    folder: Path, successors: list[PostgresServer], cluster_at_rest: Path, request: pytest.FixtureRequest
 ) -> Iterator[PostgresServer]:
     """A server of the test's own; on the small disk, if the test has one."""
     on = request.getfixturevalue("small_disk") if "small_disk" in request.fixturenames else folder
-    server = PostgresServer(on / "pg", log_file=folder / "pg.log", settings={"max_wal_size": "64MB"})
+    data = copied(cluster_at_rest, on / "pg")
+    server = PostgresServer(data, log_file=folder / "pg.log", settings={"max_wal_size": "64MB"})
     server.start()
-    server.create_database(TEMPLATE)
-    migrate(server.uri(TEMPLATE))
     yield server
     for successor in successors:
         successor.destroy()

@@ -18,14 +18,14 @@ import redis
 
 from centavo import Producer
 from db import session
-from db.migrate import migrate
 from sandbox.postgres import PostgresServer
 from sandbox.processes import ManagedProcess, await_condition
 from sandbox.rabbitmq import RabbitMQServer, rabbitmq_missing
 from sandbox.valkey import ValkeyServer
-from tests.conftest import TEMPLATE, WorkerStarter
+from tests.conftest import WorkerStarter
 from tests.factories import a_customer, an_envelope, an_event, catalogues
 from tests.looking import wallet
+from tests.worker.conftest import copied
 from tests.worker.support import (
     Broker,
     await_charged,
@@ -45,14 +45,12 @@ WAIT = 10
 
 
 @pytest.fixture
-def postgres() -> Iterator[PostgresServer]:
+def postgres(cluster_at_rest: Path) -> Iterator[PostgresServer]:
     """A server of the test's own, in a folder that the user it runs as may pass through."""
     folder = Path(tempfile.mkdtemp(prefix="centavo-test-"))
     folder.chmod(0o711)
-    server = PostgresServer(folder / "pg")
+    server = PostgresServer(copied(cluster_at_rest, folder / "pg"))
     server.start()
-    server.create_database(TEMPLATE)
-    migrate(server.uri(TEMPLATE))
     yield server
     server.start()
     server.destroy()
