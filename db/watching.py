@@ -122,6 +122,14 @@ WHERE {_CAN_END} AND g.remaining > 0
 ORDER BY g.expires_at, g.tenant_id, g.grant_id LIMIT %(limit)s
 """  # noqa: S608 - a statement of ours, no input
 
+_PLACE_OF_WALLETS = "SELECT wallet_tenant_id, wallet_id FROM alert_looks WHERE wallet_id IS NOT NULL"
+
+_KEEP_PLACE_OF_WALLETS = "UPDATE alert_looks SET wallet_tenant_id = %s, wallet_id = %s"
+
+_PLACE_OF_GRANTS = "SELECT grant_ends_at, grant_tenant_id, grant_id FROM alert_looks WHERE grant_id IS NOT NULL"
+
+_KEEP_PLACE_OF_GRANTS = "UPDATE alert_looks SET grant_ends_at = %s, grant_tenant_id = %s, grant_id = %s"
+
 _ENDED = """
 DELETE FROM alert_causes c USING credit_grants g
 WHERE c.kind = %(kind)s AND g.tenant_id = c.tenant_id AND g.grant_id = c.subject::uuid AND g.expires_at <= %(now)s
@@ -140,6 +148,26 @@ ORDER BY tenant_id, subject LIMIT %s
 """
 
 _LET_GO = "DELETE FROM alert_causes WHERE tenant_id = %s AND kind = %s AND subject = %s"
+
+
+def place_of_wallets(connection: Connection) -> WalletKey | None:
+    """The wallet that the look for low ones came to; None: it saw all."""
+    return cast("WalletKey | None", connection.execute(_PLACE_OF_WALLETS).fetchone())
+
+
+def keep_place_of_wallets(connection: Connection, place: WalletKey | None) -> None:
+    """Go on there. Locks the one row for as long as the transaction lasts."""
+    connection.execute(_KEEP_PLACE_OF_WALLETS, place or (None, None))
+
+
+def place_of_grants(connection: Connection) -> GrantKey | None:
+    """The grant that the look for those that end came to; None: it saw all."""
+    return cast("GrantKey | None", connection.execute(_PLACE_OF_GRANTS).fetchone())
+
+
+def keep_place_of_grants(connection: Connection, place: GrantKey | None) -> None:
+    """Go on there. Locks as `keep_place_of_wallets` does."""
+    connection.execute(_KEEP_PLACE_OF_GRANTS, place or (None, None, None))
 
 
 def last_of_next(connection: Connection, after: WalletKey, number: int) -> WalletKey | None:

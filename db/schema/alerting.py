@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Index,
@@ -10,12 +11,13 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    event,
     text,
 )
 
 from billing.outgoing import DeliveryState
 from billing.payments import AlertKind
-from db.schema.base import Moment, belongs_to, metadata, one_of, tenant_key
+from db.schema.base import Moment, belongs_to, ddl, metadata, one_of, only_one_row, tenant_key
 
 webhook_endpoints = Table(
     "webhook_endpoints",
@@ -78,3 +80,23 @@ alert_causes = Table(
     CheckConstraint(one_of("kind", AlertKind), name="kind"),
     comment="What was said and still holds: it is not said again until it was gone.",
 )
+
+alert_looks = Table(
+    "alert_looks",
+    metadata,
+    Column("is_only", Boolean, primary_key=True, server_default=text("true")),
+    Column("wallet_tenant_id", Text, comment="the wallet that the last look came to; NULL: it saw all"),
+    Column("wallet_id", BigInteger),
+    Column("grant_ends_at", Moment, comment="likewise the grant"),
+    Column("grant_tenant_id", Text),
+    Column("grant_id", Uuid),
+    only_one_row(),
+    CheckConstraint("(wallet_tenant_id IS NULL) = (wallet_id IS NULL)", name="wallet"),
+    CheckConstraint(
+        "(grant_ends_at IS NULL) = (grant_tenant_id IS NULL) AND (grant_ends_at IS NULL) = (grant_id IS NULL)",
+        name="grant",
+    ),
+    comment="Where the look for what is low, and for what ends, goes on.",
+)
+
+event.listen(alert_looks, "after_create", ddl("INSERT INTO alert_looks DEFAULT VALUES"))

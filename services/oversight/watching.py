@@ -4,10 +4,9 @@ A wallet may come to be low by usage, by a hold, by the end of a grant: looking 
 usage nothing. What is said of a wallet is said again only after it was above its threshold in between.
 """
 
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import partial
-from typing import TypeVar
 from uuid import UUID
 
 from billing.money import written
@@ -17,46 +16,43 @@ from db import collecting
 from db import watching as rows
 from db.alerts import Cause, raise_once
 from db.session import Connection, in_transaction
-from db.watching import Belows, EndingGrant, GrantKey, LowWallet, WalletKey
+from db.watching import Belows, EndingGrant, LowWallet
 
 _Said = tuple[str, str]
 """tenant, subject"""
 
 SAID_AT_ONCE = 500
-#: The next look goes on: a tick that takes long is in the way of others.
-SAID_IN_A_LOOK = 5000
 #: Wallets that one statement looks at: a million take some seconds, and no statement may.
 LOOKED_AT_ONCE = 5000
 
 #: Times are kept to the microsecond.
 _A_MOMENT = timedelta(microseconds=1)
+_FIRST_WALLET = ("", 0)
 
-Key = TypeVar("Key", WalletKey, GrantKey)
-_Look = Callable[[Connection, Key], tuple[int, Key | None]]
-"""Looks at some of what comes after a key: how many were said, and where to go on, if anywhere."""
+#: Each of the two looks takes this long at most, and the next goes on: a tick that takes long is in the way of others.
+LOOKED_FOR_SECONDS = 5.0
 
 
 def look(now: datetime) -> int:
-    """Say what is low and what ends soon, and let go of what holds no more; how many were said. Safe to repeat."""
+    """Say what is low and what ends soon, and let go of what holds no more; how many were said. Safe to repeat.
+
+    Where there is much to look at, the next look goes on where this one came to.
+    """
     _let_go(now)
     belows, soon = _belows(), now + timedelta(days=settings().expiring_soon_days)
-    low = _some_at_a_time(("", 0), partial(_say_low, belows=belows, now=now))
-    ending = _some_at_a_time((now + _A_MOMENT, "", UUID(int=0)), partial(_say_ending, soon=soon, now=now))
-    return low + ending
+    low = _for_some_time(lambda connection: _say_low(connection, belows, now))
+    return low + _for_some_time(lambda connection: _say_ending(connection, soon, now))
 
 
-def _some_at_a_time(first: Key, work: _Look[Key]) -> int:
-    """Work on what comes after a key, a transaction for some of it, until nothing does or much is said; how many."""
-    total = 0
-    place: Key | None = first
-    while place is not None and total < SAID_IN_A_LOOK:
-        said, place = in_transaction(_from(place, work))
+def _for_some_time(work: Callable[[Connection], tuple[int, bool]]) -> int:
+    """Do some of it in a transaction, and some more, until it is done or time is over; how many were said."""
+    until = time.monotonic() + LOOKED_FOR_SECONDS
+    total, is_done = 0, False
+    while not is_done:
+        said, is_done = in_transaction(work)
         total += said
+        is_done = is_done or time.monotonic() >= until
     return total
-
-
-def _from(place: Key, work: _Look[Key]) -> Callable[[Connection], tuple[int, Key | None]]:
-    return lambda connection: work(connection, place)
 
 
 def _let_go(now: datetime) -> None:
@@ -88,25 +84,28 @@ def _let_go_of_open_tiers(connection: Connection, some: list[_Said]) -> None:
             rows.let_go(connection, tenant_id, AlertKind.OPEN_TIERS, customer_id)
 
 
-def _say_low(connection: Connection, after: WalletKey, belows: Belows, now: datetime) -> tuple[int, WalletKey | None]:
-    """Look at the wallets that come after one: how many were said to be low, and where to go on, if anywhere."""
+def _say_low(connection: Connection, belows: Belows, now: datetime) -> tuple[int, bool]:
+    """Look at the wallets that come next: how many were said to be low, and whether all were looked at."""
+    after = rows.place_of_wallets(connection) or _FIRST_WALLET
     until = rows.last_of_next(connection, after, LOOKED_AT_ONCE)
-    if until is None:
-        return 0, None
-    low = rows.newly_low(connection, belows, after, until, now, SAID_AT_ONCE)
+    low = rows.newly_low(connection, belows, after, until, now, SAID_AT_ONCE) if until else []
     said = raise_once(connection, [_is_low(one) for one in low], now)
-    return said, (low[-1].tenant_id, low[-1].wallet_id) if len(low) == SAID_AT_ONCE else until
+    place = (low[-1].tenant_id, low[-1].wallet_id) if len(low) == SAID_AT_ONCE else until
+    rows.keep_place_of_wallets(connection, place)
+    return said, place is None
 
 
-def _say_ending(connection: Connection, after: GrantKey, soon: datetime, now: datetime) -> tuple[int, GrantKey | None]:
+def _say_ending(connection: Connection, soon: datetime, now: datetime) -> tuple[int, bool]:
     """The same for grants that end by then."""
+    first = (now + _A_MOMENT, "", UUID(int=0))
+    after = max(rows.place_of_grants(connection) or first, first)
     until = rows.last_of_ending(connection, after, soon, LOOKED_AT_ONCE)
-    if until is None:
-        return 0, None
-    ending = rows.ending(connection, after, until, SAID_AT_ONCE)
+    ending = rows.ending(connection, after, until, SAID_AT_ONCE) if until else []
     said = raise_once(connection, [_ends(one) for one in ending], now)
     last = ending[-1] if len(ending) == SAID_AT_ONCE else None
-    return said, (last.expires_at, last.tenant_id, last.grant_id) if last else until
+    place = (last.expires_at, last.tenant_id, last.grant_id) if last else until
+    rows.keep_place_of_grants(connection, place)
+    return said, place is None
 
 
 def _is_low(one: LowWallet) -> Cause:

@@ -69,6 +69,7 @@ CATALOGUE = {
         UNION ALL SELECT 'quota_book', string_agg(revision::text, ',') FROM quota_book
         UNION ALL SELECT 'audit_turn', count(*)::text FROM audit_turn
         UNION ALL SELECT 'last_seen', count(*)::text FROM last_seen
+        UNION ALL SELECT 'alert_looks', count(*)::text FROM alert_looks
     """,
 }
 

@@ -48,7 +48,11 @@ ONLY = {"is_only": True}
 OF_ACME = STANDING["prices"] | {"scope": TENANT, "model": "of acme"}
 
 ADDED = dict.fromkeys(
-    ("installation", "price_book", "quota_book", "collecting_switch", "audit_turn", "last_seen", "price_replays"), ONLY
+    (
+        *("installation", "price_book", "quota_book", "collecting_switch"),
+        *("audit_turn", "last_seen", "price_replays", "alert_looks"),
+    ),
+    ONLY,
 ) | {
     "prices": OF_ACME,
     "alembic_version": {"version_num": "1"},

@@ -218,13 +218,18 @@ def test_many_grants_are_looked_at_some_at_a_time(
     assert watching.look(NOW + MINUTE) == 1
 
 
-def test_one_look_says_so_much_and_the_next_goes_on(ana: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "SAID_AT_ONCE", 1)
-    monkeypatch.setattr(watching, "SAID_IN_A_LOOK", 2)
+def test_a_look_whose_time_is_over_is_gone_on_with(ana: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three wallets and five grants; each look has time for one of either, and begins anew when it has seen all."""
+    monkeypatch.setattr(watching, "LOOKED_AT_ONCE", 1)
+    monkeypatch.setattr(watching, "LOOKED_FOR_SECONDS", 0.0)
+    for name in ("bo", "cy"):
+        a_customer(name, credit="0.5", time_zone="UTC", now=BEFORE)
     for number in range(5):
         give("5", f"{number}", expires_at=NOW + DAY)
 
-    assert [watching.look(NOW + second) for second in (MINUTE, 2 * MINUTE, 3 * MINUTE, 4 * MINUTE)] == [2, 2, 1, 0]
+    assert [watching.look(NOW + number * MINUTE) for number in range(6)] == [1, 2, 2, 1, 1, 0]
+    give("5", "another", expires_at=NOW + DAY - MINUTE)
+    assert sum(watching.look(NOW + number * MINUTE) for number in range(6, 13)) == 1
 
 
 def test_a_product_without_a_price_is_told_with_the_first_event(tenant: Tenant) -> None:
