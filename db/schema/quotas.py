@@ -103,8 +103,8 @@ limit_warnings = Table(
     comment="Each threshold that was reached, once in a window, whatever became of its alert.",
 )
 
-#: Who counts usage keeps the quotas that are for everybody, and in which scopes somebody has one of their own; whose
-#: those are is looked up. That somebody had one is never forgotten, or one who comes as another leaves could be missed.
+#: Who counts usage keeps the quotas that are for everybody, and in which scopes somebody has one of their own. That
+#: somebody had one is never forgotten, or one who comes as another leaves could be missed.
 _BUMP = ddl("""
 CREATE OR REPLACE FUNCTION bump_quota_book() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -120,7 +120,18 @@ BEGIN
 END $$
 """)
 
+#: What a customer has of its own is kept with its account, and verified by what moves on its wallets.
+_TOUCH = ddl("""
+CREATE OR REPLACE FUNCTION touch_account_of_quota() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE wallets SET account_revision = account_revision + 1
+    WHERE tenant_id = NEW.tenant_id AND customer_id = NEW.subject;
+    RETURN NULL;
+END $$
+""")
+
 event.listen(metadata, "before_create", _BUMP)
+event.listen(metadata, "before_create", _TOUCH)
 lasting(
     quotas,
     *("tenant_id", "quota_id", "name", "kind", "scope", "subject", "service_type", "feature", "per", "time_zone"),
@@ -132,6 +143,14 @@ event.listen(
     ddl(
         "CREATE TRIGGER quotas_bump_book AFTER INSERT OR UPDATE ON quotas "
         "FOR EACH ROW EXECUTE FUNCTION bump_quota_book()"
+    ),
+)
+event.listen(
+    quotas,
+    "after_create",
+    ddl(
+        "CREATE TRIGGER quotas_touch_account AFTER INSERT OR UPDATE ON quotas FOR EACH ROW "
+        "WHEN (NEW.scope = 'customer' AND NEW.subject <> '') EXECUTE FUNCTION touch_account_of_quota()"
     ),
 )
 event.listen(quota_book, "after_create", ddl("INSERT INTO quota_book DEFAULT VALUES"))

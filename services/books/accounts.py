@@ -5,16 +5,19 @@ keeps them. Every change of what is kept moves a revision on the customer's wall
 whoever has locked the wallets compares: what was out of date is read again, and the transaction with it.
 
 On which terms new periods begin is read only of customers who have no period of now. Others need it for very late
-usage alone, and each look by a key costs what matters most where customers are many.
+usage alone, and each look by a key costs what matters most where customers are many. Likewise a customer's own quotas
+are read where somebody of the tenant has some.
 """
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from billing.periods import Calendar, Period, PlanKey, Terms
 from billing.plans import Plan
+from billing.quotas import Quota, Scope
 from config.settings import settings
 from db import usage as rows
 from db.session import Connection
@@ -38,7 +41,10 @@ class TermsUnread(Exception):
 
 @dataclass(slots=True)
 class Account:
-    """A customer: with which wallets and periods, on which plans; read-only once it is kept."""
+    """A customer: with which wallets and periods, on which plans.
+
+    Read-only once it is kept, but for what is read later: by `own_quotas`.
+    """
 
     known_terms: Terms | None
     wallets: dict[str, int] = field(default_factory=dict)
@@ -48,6 +54,8 @@ class Account:
     periods: tuple[Period, ...] = ()
     plans: dict[PlanKey, Plan] = field(default_factory=dict)
     """those of the periods, and of the terms that are known"""
+    own_quotas: tuple[Quota, ...] | None = None
+    """None: not read"""
 
     @property
     def terms(self) -> Terms:
@@ -92,6 +100,22 @@ def read(
         _kept.clear()
     _kept.update(found)
     return found
+
+
+def own_quotas(connection: Connection, known: Mapping[Identity, Account]) -> dict[Identity, tuple[Quota, ...]]:
+    """The quotas that these customers have of their own, of those who have some; what is read of them is kept.
+
+    Whatever changes meanwhile moves a revision that was read before.
+    """
+    unread = {identity: account for identity, account in known.items() if account.own_quotas is None}
+    if unread:
+        found: defaultdict[Identity, tuple[Quota, ...]] = defaultdict(tuple)
+        asked = [(tenant_id, Scope.CUSTOMER, customer_id) for tenant_id, customer_id in unread]
+        for quota in catalogue.named_quotas(connection, asked):
+            found[quota.tenant_id, quota.subject] += (quota,)
+        for identity, account in unread.items():
+            account.own_quotas = found[identity]
+    return {identity: account.own_quotas for identity, account in known.items() if account.own_quotas}
 
 
 def forget(identities: Iterable[Identity]) -> None:

@@ -1,7 +1,8 @@
 """Quotas, budgets and customers' own caps: setting them, and asking whether one leaves room for more.
 
 What is used is counted in `services.metering.counting`. A change holds for every transaction that begins after it: at
-most as long as a transaction may take (30 seconds) some that are under way still count by what was before.
+most as long as a transaction may take (30 seconds) some that are under way still count by what was before. That of a
+customer's own holds at once: it waits for the customer's lock, and whoever waits behind it starts over.
 """
 
 from collections.abc import Sequence

@@ -19,7 +19,8 @@ from db import quotas as rows
 from db.alerts import raise_alert
 from db.quotas import Additions, Counter, Total, Warned
 from db.session import Connection, in_transaction
-from services.books import catalogue
+from services.books import accounts, catalogue
+from services.books.accounts import Account, Identity
 
 #: As far back as a tenant's counters are looked at again: every window that usage may still come for.
 LOOKS_BACK = timedelta(days=70)
@@ -39,11 +40,13 @@ class Counting(NamedTuple):
     additions: Additions
 
 
-def match(connection: Connection, book: QuotaBook, charges: Sequence[Charge]) -> Mapping[tuple[str, str], list[int]]:
+def match(
+    connection: Connection, book: QuotaBook, known: Mapping[Identity, Account], charges: Sequence[Charge]
+) -> Mapping[tuple[str, str], list[int]]:
     """Find for each charge the quotas that it counts in; their ids by the event's tenant and key. Takes no lock."""
     if not book:
         return {}
-    named = _named(connection, book, charges)
+    named = _named(connection, book, known, charges)
     found = {}
     general: dict[tuple[str | None, ...], list[tuple[Quota, Callable[[Attributed], str | None]]]] = {}
     for charge in charges:
@@ -109,16 +112,23 @@ def look_again(now: datetime) -> int:
 
 
 def _named(
-    connection: Connection, book: QuotaBook, charges: Iterable[Charge]
-) -> Mapping[tuple[str, Scope, str], list[Quota]]:
-    """The quotas of their own of whoever used something, where anybody of their scope has one."""
-    asked: set[tuple[str, Scope, str]] = set()
-    for charge in charges:
-        event = charge.event
-        for scope in book.named.get(event.tenant_id, ()):
-            if subject := WHO[scope](event):
-                asked.add((event.tenant_id, scope, subject))
+    connection: Connection, book: QuotaBook, known: Mapping[Identity, Account], charges: Iterable[Charge]
+) -> Mapping[tuple[str, Scope, str], Sequence[Quota]]:
+    """The quotas of their own of whoever used something, where anybody of their scope has one.
+
+    Those of customers are kept with them, and verified under their locks; others' are looked up each time.
+    """
+    customers = {i: account for i, account in known.items() if Scope.CUSTOMER in book.named.get(i[0], ())}
+    own = accounts.own_quotas(connection, customers)
     found: defaultdict[tuple[str, Scope, str], list[Quota]] = defaultdict(list)
+    for (tenant_id, customer_id), quotas in own.items():
+        found[tenant_id, Scope.CUSTOMER, customer_id] += quotas
+    asked = {
+        (charge.event.tenant_id, scope, subject)
+        for charge in charges
+        for scope in book.named.get(charge.event.tenant_id, ())
+        if scope is not Scope.CUSTOMER and (subject := WHO[scope](charge.event))
+    }
     for quota in catalogue.named_quotas(connection, asked) if asked else ():
         found[quota.tenant_id, quota.scope, quota.subject].append(quota)
     return found

@@ -98,7 +98,7 @@ def prepare(connection: Connection, received: Sequence[Received], now: datetime,
     if are_kept and any(row.status == "parked" for row in prepared.rows):
         known = accounts.read(connection, asked, now, with_terms=True)
         prepared = _prepared(connection, received, now, _Rules(known, book, window))
-    prepared.quota_ids = counting.match(connection, catalogue.quota_book(connection, quotas), prepared.charges)
+    prepared.quota_ids = counting.match(connection, catalogue.quota_book(connection, quotas), known, prepared.charges)
     return prepared
 
 

@@ -166,7 +166,33 @@ def test_a_period_that_another_begins_meanwhile_is_counted_in_by_both() -> None:
     assert rows("SELECT tier, amount_minor, state FROM payments") == [(1, 10_000, "due")]
 
 
-def _meanwhile(change: Callable[[psycopg.Connection], None], work: Callable[[], Outcome]) -> Outcome:
+def test_a_cap_that_is_set_before_the_lock_counts_what_waits_for_it() -> None:
+    """Also the tenant's first, of which nothing that is kept could know; and one that ends counts nothing more."""
+    now = datetime.now(UTC)
+    catalogues(now)
+    a_customer("ana", credit="100", now=now)
+    record_usage(an_envelope(an_event("ana", [tokens(1000)], key="before")), now)
+    changes = (AN_OWN_QUOTA, b"UPDATE quotas SET limit_value = 0", b"UPDATE quotas SET ended_at = now()")
+
+    def counted_when(number: int, change: bytes) -> tuple[object, ...]:
+        envelope = an_envelope(an_event("ana", [tokens(1000)], key=f"k{number}"))
+        _meanwhile(lambda holder: holder.execute(change), lambda: record_usage(envelope, now))
+        return one("SELECT cardinality(quota_ids), over_quota FROM usage_events WHERE key = %s", f"k{number}")
+
+    counted = [counted_when(number, change) for number, change in enumerate(changes)]
+
+    assert counted == [(1, None), (1, True), (None, None)]
+
+
+AN_OWN_QUOTA = b"""
+INSERT INTO quotas (tenant_id, name, kind, scope, subject, per, time_zone, measure, limit_value, is_hard, created_at,
+    updated_at)
+SELECT tenant_id, 'own', 'quota', 'customer', customer_id, 'month', 'UTC', 'tokens', 1000000, true, now(), now()
+FROM customers
+"""
+
+
+def _meanwhile(change: Callable[[psycopg.Connection], object], work: Callable[[], Outcome]) -> Outcome:
     """Do `work` until it waits for the customer's lock, make the change under that lock, and let it go on."""
     outcomes: list[Outcome] = []
     url = settings().required("database_url")

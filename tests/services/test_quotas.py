@@ -250,6 +250,28 @@ def test_a_cap_that_is_changed_or_ended_holds_for_the_next_transaction() -> None
 def test_tenants_without_quotas_cost_no_statement(monkeypatch: pytest.MonkeyPatch) -> None:
     """One look for both revisions, of prices and of quotas, and no other word about quotas."""
     use(1, key="warm")
+
+    assert _said_of_quotas(monkeypatch, lambda: use(1)) == [REVISIONS]
+
+
+def test_what_a_customer_has_of_its_own_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And of one who has none, that it has none; the others of its tenant having some."""
+    quotas.set_cap(TENANT, "ana", Decimal(5), "USD", BEFORE)
+    for who in ("ana", "bob"):
+        use(1, key=f"warm-{who}", who=who)
+
+    of_ana = _said_of_quotas(monkeypatch, lambda: use(1))
+    of_bob = _said_of_quotas(monkeypatch, lambda: use(1, key="l", who="bob"))
+
+    assert (len(of_ana), of_bob) == (2, [REVISIONS])
+    assert "INSERT INTO quota_counts" in of_ana[1]
+
+
+REVISIONS = "SELECT p.revision, q.revision FROM price_book p, quota_book q"
+
+
+def _said_of_quotas(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> list[str]:
+    """The statements about quotas and their counters in what is done; not the events' own, which name some."""
     said: list[str] = []
     execute = psycopg.Connection.execute
 
@@ -257,12 +279,10 @@ def test_tenants_without_quotas_cost_no_statement(monkeypatch: pytest.MonkeyPatc
         said.append(query if isinstance(query, str) else bytes(query).decode())
         return execute(self, query, *arguments, **more)
 
-    monkeypatch.setattr(psycopg.Connection, "execute", heard)
-    use(1)
-
-    assert [statement for statement in said if "quota" in statement] == [
-        "SELECT p.revision, q.revision FROM price_book p, quota_book q"
-    ]
+    with monkeypatch.context() as patched:
+        patched.setattr(psycopg.Connection, "execute", heard)
+        work()
+    return [statement for statement in said if "quota" in statement and "INTO usage_events" not in statement]
 
 
 def ask(**fields: Any) -> quotas.QuotaCheck:
