@@ -86,7 +86,7 @@ _WALLET_COLUMNS = """w.tenant_id, w.wallet_id, w.customer_id, w.currency, w.bala
     w.open_grants"""
 
 _LOCK = """
-SELECT w.balance, w.last_seq, w.account_revision, w.debt, w.open_grants
+SELECT w.balance, w.last_seq, w.account_revision, w.debt, w.open_grants, w.tenant_id, w.wallet_id
 FROM unnest(%b::text[], %b::bigint[]) AS asked(tenant_id, wallet_id)
 JOIN wallets w ON w.tenant_id = asked.tenant_id AND w.wallet_id = asked.wallet_id
 ORDER BY w.tenant_id, w.wallet_id
@@ -190,16 +190,15 @@ Locked = tuple[Decimal, int, int, Decimal, str]
 
 
 def lock(connection: Connection, wallet_keys: Sequence[tuple[str, int]]) -> list[Locked]:
-    """Lock these (tenant, wallet) FOR NO KEY UPDATE: how each stands.
-
-    The keys are in the order of the primary key, and so are the answers; a wallet is never removed.
-    """
+    """Lock these (tenant, wallet), which are sorted, FOR NO KEY UPDATE: how each stands. A wallet is never removed."""
     tenant_ids, wallet_ids = zip(*wallet_keys, strict=True)
     if tenant_ids[0] == tenant_ids[-1]:
         rows = connection.execute(_LOCK_OF_TENANT, (tenant_ids[0], bigints(wallet_ids)), binary=True)
-    else:
-        rows = connection.execute(_LOCK, (texts(tenant_ids), bigints(wallet_ids)), binary=True)
-    return cast("list[Locked]", rows.fetchall())
+        return cast("list[Locked]", rows.fetchall())
+    rows = connection.execute(_LOCK, (texts(tenant_ids), bigints(wallet_ids)), binary=True)
+    # By name: text need not be sorted there as it is here.
+    found = {row[-2:]: row[:-2] for row in rows.fetchall()}
+    return cast("list[Locked]", [found[key] for key in wallet_keys])
 
 
 def lock_of_customer(connection: Connection, tenant_id: str, customer_id: str) -> list[WalletRow]:

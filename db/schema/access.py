@@ -10,14 +10,13 @@ from sqlalchemy import (
     LargeBinary,
     SmallInteger,
     Table,
-    Text,
     Uuid,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
 from billing.access import Capability, Through
-from db.schema.base import Moment, belongs_to, immutable, lasting, metadata, one_of, tenant_key
+from db.schema.base import Moment, Text, belongs_to, immutable, lasting, metadata, one_of, tenant_key
 
 _CAPABILITIES = ", ".join(f"'{one}'" for one in sorted(Capability))
 

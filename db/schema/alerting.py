@@ -8,7 +8,6 @@ from sqlalchemy import (
     Index,
     Integer,
     Table,
-    Text,
     UniqueConstraint,
     Uuid,
     event,
@@ -17,7 +16,7 @@ from sqlalchemy import (
 
 from billing.outgoing import DeliveryState
 from billing.payments import AlertKind
-from db.schema.base import Moment, belongs_to, ddl, metadata, one_of, only_one_row, tenant_key
+from db.schema.base import Moment, Text, belongs_to, ddl, metadata, one_of, only_one_row, tenant_key
 
 webhook_endpoints = Table(
     "webhook_endpoints",

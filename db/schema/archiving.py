@@ -10,12 +10,11 @@ from sqlalchemy import (
     LargeBinary,
     Numeric,
     Table,
-    Text,
     event,
     text,
 )
 
-from db.schema.base import Moment, Money, belongs_to, ddl, lasting, metadata, tenant_key
+from db.schema.base import Moment, Money, Text, belongs_to, ddl, lasting, metadata, tenant_key
 
 archives = Table(
     "archives",

@@ -1,8 +1,8 @@
 """Tables of the audit: when it runs next, and what it found."""
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Identity, Index, Table, Text, event, text
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Identity, Index, Table, event, text
 
-from db.schema.base import Moment, ddl, metadata, only_one_row, tenant_key
+from db.schema.base import Moment, Text, ddl, metadata, only_one_row, tenant_key
 
 audit_turn = Table(
     "audit_turn",

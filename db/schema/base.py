@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import sqlalchemy
 from sqlalchemy import (
     DDL,
     CheckConstraint,
@@ -24,6 +25,9 @@ metadata = MetaData(
     }
 )
 
+#: Compared byte by byte, as this code does, whatever the database's own language is. And a collation of the system's
+#: may be another after an upgrade of it: an index on keys would miss what is there, and an event be charged twice.
+Text = sqlalchemy.Text(collation="C")
 Moment = DateTime(timezone=True)
 Money = Numeric(38, 12)
 

@@ -10,7 +10,6 @@ from sqlalchemy import (
     Integer,
     SmallInteger,
     Table,
-    Text,
     UniqueConstraint,
     Uuid,
     event,
@@ -32,17 +31,7 @@ from billing.payments import (
     PaymentState,
     RefundState,
 )
-from db.schema.base import (
-    Moment,
-    Money,
-    belongs_to,
-    ddl,
-    immutable,
-    metadata,
-    one_of,
-    only_one_row,
-    tenant_key,
-)
+from db.schema.base import Moment, Money, Text, belongs_to, ddl, immutable, metadata, one_of, only_one_row, tenant_key
 
 payments = Table(
     "payments",
@@ -134,7 +123,7 @@ payments = Table(
         name="submitted",
     ),
     CheckConstraint(
-        "refunded_minor BETWEEN 0 AND amount_minor"
+        "refunded_minor >= 0 AND refunded_minor <= amount_minor"
         " AND (state = 'refunded') <= (refunded_minor = amount_minor)"
         " AND (state = 'partially_refunded') <= (refunded_minor > 0 AND refunded_minor < amount_minor)"
         " AND (refunded_minor > 0) <= (succeeded_at IS NOT NULL)",

@@ -17,7 +17,6 @@ from sqlalchemy import (
     Numeric,
     SmallInteger,
     Table,
-    Text,
     UniqueConstraint,
     Uuid,
     event,
@@ -32,6 +31,7 @@ from billing.prices import LadderSpan
 from db.schema.base import (
     Moment,
     Money,
+    Text,
     belongs_to,
     ddl,
     immutable,

@@ -12,7 +12,6 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     SmallInteger,
     Table,
-    Text,
     UniqueConstraint,
     Uuid,
     event,
@@ -22,7 +21,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from billing.grants import Source
 from billing.statements import AccountKind, LineKind
-from db.schema.base import Moment, Money, belongs_to, ddl, immutable, metadata, one_of, tenant_key
+from db.schema.base import Moment, Money, Text, belongs_to, ddl, immutable, metadata, one_of, tenant_key
 
 CORRECTION_KINDS = ("void", "rerate")
 SUBSCRIPTION_MOVES = ("subscribed", "plan_changed", "zone_changed", "paused", "resumed", "ended")

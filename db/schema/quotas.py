@@ -10,13 +10,12 @@ from sqlalchemy import (
     Index,
     SmallInteger,
     Table,
-    Text,
     event,
     text,
 )
 
 from billing.quotas import Measure, Per, QuotaKind, Scope
-from db.schema.base import Moment, Money, belongs_to, ddl, lasting, metadata, one_of, only_one_row, tenant_key
+from db.schema.base import Moment, Money, Text, belongs_to, ddl, lasting, metadata, one_of, only_one_row, tenant_key
 
 #: What warns at 80 and 100 percent.
 WARNED_OF = ("quota", "tier")

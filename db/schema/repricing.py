@@ -1,8 +1,8 @@
 """The table of how far prices that were added have been taken to what waits for them."""
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Table, Text, event, text
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Table, event, text
 
-from db.schema.base import Moment, ddl, metadata, only_one_row
+from db.schema.base import Moment, Text, ddl, metadata, only_one_row
 
 price_replays = Table(
     "price_replays",

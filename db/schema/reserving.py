@@ -1,10 +1,10 @@
 """Tables of reserving: holds on wallets, and what usage took of them."""
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Table, Text, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Table, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from billing.credit_holds import CaptureMark, HoldState
-from db.schema.base import Moment, Money, belongs_to, metadata, one_of, tenant_key
+from db.schema.base import Moment, Money, Text, belongs_to, metadata, one_of, tenant_key
 
 credit_holds = Table(
     "credit_holds",

@@ -1,9 +1,9 @@
 """Tables of price lists that are rated beside the live one: what usage would have cost by them."""
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Date, Table, Text
+from sqlalchemy import BigInteger, CheckConstraint, Column, Date, Table
 from sqlalchemy.dialects.postgresql import JSONB
 
-from db.schema.base import Moment, Money, belongs_to, metadata, tenant_key
+from db.schema.base import Moment, Money, Text, belongs_to, metadata, tenant_key
 
 shadow_lists = Table(
     "shadow_lists",

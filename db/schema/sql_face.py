@@ -3,10 +3,10 @@
 They are described in `docs/sql.md`. Views read under the rights of whoever asks, so row-level security holds in them.
 """
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Identity, Index, Table, Text, event
+from sqlalchemy import BigInteger, CheckConstraint, Column, Identity, Index, Table, event
 from sqlalchemy.dialects.postgresql import JSONB
 
-from db.schema.base import Moment, belongs_to, ddl, metadata, tenant_key
+from db.schema.base import Moment, Text, belongs_to, ddl, metadata, tenant_key
 
 #: Of an event as text: four times what its metadata may have.
 INBOX_EVENT_BYTES_MAX = 64 * 1024

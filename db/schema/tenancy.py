@@ -1,10 +1,10 @@
 """The table of what tenants set for themselves."""
 
-from sqlalchemy import CheckConstraint, Column, Integer, Table, Text
+from sqlalchemy import CheckConstraint, Column, Integer, Table
 from sqlalchemy.dialects.postgresql import JSONB
 
 from billing.affordability import BUFFER_MAX
-from db.schema.base import Moment, Money, belongs_to, metadata, tenant_key
+from db.schema.base import Moment, Money, Text, belongs_to, metadata, tenant_key
 
 tenant_settings = Table(
     "tenant_settings",

@@ -30,7 +30,8 @@ CATALOGUE = {
     """,
     "columns": """
         SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity,
-            a.attstattarget, pg_get_expr(d.adbin, d.adrelid), col_description(c.oid, a.attnum)
+            a.attstattarget, a.attcollation::regcollation, pg_get_expr(d.adbin, d.adrelid),
+            col_description(c.oid, a.attnum)
         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
         LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r'

@@ -1,0 +1,96 @@
+"""Text is compared byte by byte, whatever the database's own language is.
+
+A column changes its collation only when nothing names it: policies, triggers, views and functions that give rows of
+one are taken away, and made again as they were. Indexes over text are built anew, and what was counted of it is counted again.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0020"
+down_revision = "0019"
+branch_labels = None
+depends_on = None
+
+POLICIES = """
+SELECT format('DROP POLICY %I ON %I', policyname, tablename),
+    format('CREATE POLICY %I ON %I AS %s FOR %s TO %s%s%s', policyname, tablename, permissive, cmd,
+        (SELECT string_agg(CASE role WHEN 'public' THEN 'PUBLIC' ELSE quote_ident(role) END, ', ')
+            FROM unnest(roles) AS role),
+        ' USING (' || qual || ')', ' WITH CHECK (' || with_check || ')')
+FROM pg_policies WHERE schemaname = current_schema() ORDER BY tablename, policyname
+"""
+
+TRIGGERS = """
+SELECT format('DROP TRIGGER %I ON %I', t.tgname, c.relname), pg_get_triggerdef(t.oid)
+FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+WHERE c.relnamespace = current_schema()::regnamespace AND NOT t.tgisinternal ORDER BY t.oid
+"""
+
+#: One that stands on another is younger.
+VIEWS = """
+SELECT format('DROP VIEW %I', relname),
+    format('CREATE VIEW %I%s AS %s', relname, ' WITH (' || array_to_string(reloptions, ', ') || ')',
+        pg_get_viewdef(oid))
+FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'v' ORDER BY oid
+"""
+
+#: Those that give rows of a view.
+FUNCTIONS = """
+SELECT format('DROP FUNCTION %s', p.oid::regprocedure), pg_get_functiondef(p.oid)
+FROM pg_proc p JOIN pg_type t ON t.oid = p.prorettype JOIN pg_class c ON c.oid = t.typrelid AND c.relkind = 'v'
+WHERE p.pronamespace = current_schema()::regnamespace ORDER BY p.oid
+"""
+
+#: What owners have given others of those.
+RIGHTS = """
+SELECT format('GRANT %s ON %s TO %s%s', a.privilege_type, o.what,
+    CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
+    CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+FROM (
+    SELECT format('%I', c.relname), c.relacl, c.relowner FROM pg_class c
+    WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'v'
+    UNION ALL
+    SELECT format('FUNCTION %s', p.oid::regprocedure), p.proacl, p.proowner
+    FROM pg_proc p JOIN pg_type t ON t.oid = p.prorettype JOIN pg_class c ON c.oid = t.typrelid AND c.relkind = 'v'
+    WHERE p.pronamespace = current_schema()::regnamespace
+) AS o(what, acl, owner) CROSS JOIN LATERAL aclexplode(o.acl) a
+WHERE a.grantee <> o.owner
+"""
+
+TEXT_COLUMNS = """
+SELECT format('ALTER TABLE %I %s', c.relname, string_agg(
+        format('ALTER COLUMN %I TYPE %s COLLATE "C"', a.attname, format_type(a.atttypid, a.atttypmod)), ', '
+        ORDER BY a.attnum)),
+    format('ANALYZE %I', c.relname)
+FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p') AND c.relname <> 'alembic_version'
+    AND a.attcollation = 'pg_catalog.default'::regcollation
+GROUP BY c.oid ORDER BY c.relname
+"""
+
+
+def upgrade() -> None:
+    policies, triggers, views, functions = rows(POLICIES), rows(TRIGGERS), rows(VIEWS), rows(FUNCTIONS)
+    rights, columns = rows(RIGHTS), rows(TEXT_COLUMNS)
+    for drop, _ in [*policies, *triggers, *functions, *reversed(views)]:
+        run(drop)
+    for alter, _ in columns:
+        run(alter)
+    for _, create in [*views, *functions, *triggers, *policies]:
+        run(create)
+    for (grant,) in rights:
+        run(grant)
+    for _, count in columns:
+        run(count)
+
+
+def rows(statement: str) -> Sequence[Sequence[Any]]:
+    return op.get_bind().execute(sa.text(statement)).all()
+
+
+def run(statement: str) -> None:
+    op.get_bind().exec_driver_sql(statement.replace("%", "%%"))
