@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import copy_context
 from queue import SimpleQueue
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -61,7 +62,8 @@ class Threads:
                 outcome = work.do(), None
             except BaseException as error:  # noqa: BLE001 - it is raised where it was asked for
                 outcome = None, error
-            work.loop.call_soon_threadsafe(_tell, work.done, outcome)
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                work.loop.call_soon_threadsafe(_tell, work.done, outcome)
             # Nothing of it is kept until the next comes.
             del work, outcome
 

@@ -101,7 +101,7 @@ WITH counted AS (
         CASE WHEN a.subject = '' THEN pg_backend_pid() %% {STRIPES} ELSE 0 END, a.amount::numeric
     FROM unnest(%(tenant_ids)b::text[], %(quota_ids)b::bigint[], %(subjects)b::text[], %(windows)b::date[],
         %(amounts)b::text[]) AS a(tenant_id, quota_id, subject, window_start, amount)
-    ORDER BY 1, 2, 3, 4
+    ORDER BY a.tenant_id COLLATE "C", a.quota_id, a.subject COLLATE "C", a.window_start
     ON CONFLICT (tenant_id, quota_id, subject, window_start, stripe) DO UPDATE SET used = c.used + excluded.used
     RETURNING c.tenant_id, c.quota_id, c.subject, c.window_start, c.stripe, c.used
 ), totals AS (

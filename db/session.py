@@ -39,7 +39,14 @@ class Stale(Exception):
     """What was read before the lock no longer holds: run the transaction again."""
 
 
-_AGAIN = (errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable, Stale)
+_AGAIN = (
+    errors.SerializationFailure,
+    errors.DeadlockDetected,
+    errors.LockNotAvailable,
+    # A migration has changed what a statement was prepared for. With the transaction, it is forgotten.
+    errors.FeatureNotSupported,
+    Stale,
+)
 
 #: Not our mistake and not the input's: Postgres, the disk or the way to it. Waiting is right.
 _AWAY = (
@@ -185,22 +192,10 @@ def ask(work: Callable[[Connection], T]) -> T:
 
     For the questions that are asked most: with the scope kept by the connection, one costs the way to Postgres and
     back once, where a transaction goes there four times. What is seen is what a transaction would see statement by
-    statement. Raises as `transaction`.
+    statement. Raises as `in_transaction`.
     """
     try:
-        pooled = asking_engine().raw_connection()
-        connection = pooled.driver_connection
-        assert connection is not None
-        try:
-            if not connection.autocommit:  # it is new
-                connection.autocommit = True
-            pooled.info[_HELD] = stand_in(connection, pooled.info.pop(_HELD, None))
-            result = work(connection)
-        finally:
-            if _HELD not in pooled.info or connection.pgconn.transaction_status != TransactionStatus.IDLE:
-                # Broken, still at it, or in nobody knows whose scope: the next question takes another.
-                pooled.invalidate()
-            pooled.close()
+        result: T = _retrying(_asked, work)
     except _AGAIN as error:
         raise DatabaseUnavailable(_said(error)) from error
     except _AWAY as error:
@@ -209,6 +204,26 @@ def ask(work: Callable[[Connection], T]) -> T:
         _drop_connections(asking_engine)
         raise DatabaseUnavailable(_said(error)) from error
     return result
+
+
+def _asked(work: Callable[[Connection], T]) -> T:
+    pooled = asking_engine().raw_connection()
+    connection = pooled.driver_connection
+    assert connection is not None
+    try:
+        if not connection.autocommit:  # it is new
+            connection.autocommit = True
+        pooled.info[_HELD] = stand_in(connection, pooled.info.pop(_HELD, None))
+        return work(connection)
+    except _AGAIN:
+        # What it has prepared may be what fails, and goes with it.
+        pooled.info.pop(_HELD, None)
+        raise
+    finally:
+        if _HELD not in pooled.info or connection.pgconn.transaction_status != TransactionStatus.IDLE:
+            # Broken, still at it, or in nobody knows whose scope: the next question takes another.
+            pooled.invalidate()
+        pooled.close()
 
 
 def _away(error: Exception, through: Callable[[], Engine]) -> OutOfScope | DatabaseUnavailable:

@@ -149,7 +149,7 @@ def _insert_statement(columns: tuple[str, ...]) -> bytes:
         SELECT {chosen}, %(now)b, CASE WHEN e.status = 'charged' THEN %(now)b::timestamptz END,
             %(fingerprint_version)b
         FROM unnest({arrays}) AS e({", ".join(columns)})
-        ORDER BY e.tenant_id, e.key
+        ORDER BY e.tenant_id COLLATE "C", e.key COLLATE "C"
         ON CONFLICT (tenant_id, key) DO NOTHING
         RETURNING tenant_id, key
     """  # noqa: S608 - column names of ours, no input

@@ -106,6 +106,26 @@ def test_whoever_is_cancelled_waits_no_longer_and_others_are_told(threads: Threa
     assert asyncio.run(story()) == 7
 
 
+def test_what_ends_after_its_loop_ends_no_thread(threads: Threads) -> None:
+    may_end = threading.Event()
+
+    async def story() -> None:
+        loop, has_begun = asyncio.get_running_loop(), asyncio.Event()
+
+        def slow() -> None:
+            loop.call_soon_threadsafe(has_begun.set)
+            may_end.wait(10)
+
+        waiting = asyncio.create_task(threads.run(slow))
+        await has_begun.wait()
+        waiting.cancel()
+
+    asyncio.run(story())
+    may_end.set()
+
+    assert [asyncio.run(threads.run(lambda: 7)) for _ in range(3)] == [7, 7, 7]
+
+
 def test_closing_waits_for_what_was_begun_and_ends_the_threads() -> None:
     before = threading.active_count()
     threads, done = Threads(3), list[int]()

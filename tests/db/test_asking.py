@@ -185,3 +185,15 @@ def test_a_transaction_that_somebody_left_open_is_not_the_next_ones() -> None:
 def test_a_connection_that_is_at_rest_is_asked_again() -> None:
     with as_tenant(TENANT):
         assert len({ask(connected) for _ in range(5)}) == 1
+
+
+def test_a_migration_between_two_questions_is_not_noticed() -> None:
+    """What was prepared for the tables as they were goes with its connection."""
+
+    def revision(connection: Connection) -> object:
+        return connection.execute("SELECT revision FROM price_book").fetchone()
+
+    before = [ask(revision) for _ in range(3)]
+    in_transaction(lambda connection: connection.execute("ALTER TABLE price_book ALTER COLUMN revision TYPE numeric"))
+
+    assert [ask(revision)] * 3 == before

@@ -218,3 +218,17 @@ def _until_waiting(are_alive: Callable[[], bool], number: int) -> None:
     with psycopg.connect(settings().required("database_url"), autocommit=True) as watcher:
         while are_alive() and watcher.execute(waiting).fetchone() != (number,):
             pass
+
+
+def test_a_migration_between_two_envelopes_disturbs_neither() -> None:
+    """What was prepared for the tables as they were is prepared again."""
+    now = datetime.now(UTC)
+    catalogues(now)
+    a_customer("ana", credit="100", now=now)
+    alter = b"ALTER TABLE price_book ALTER COLUMN revision TYPE numeric"
+
+    for number in range(4):
+        if number == 3:
+            with psycopg.connect(settings().required("database_url"), autocommit=True) as other:
+                other.execute(alter)
+        assert record_usage(an_envelope(an_event("ana", key=f"k{number}")), now).charged == 1
