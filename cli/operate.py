@@ -1,5 +1,6 @@
 """Running it: `migrate`, `audit`, `status`."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -103,13 +104,17 @@ def status(json: AsJson = False) -> None:
 def _said(standing: Standing, queues: dict[str, Depth]) -> dict[str, str]:
     lag = standing.payment_lag_seconds
     return {
-        "PostgreSQL": standing.server_version,
+        "PostgreSQL": standing.server_version + _unsafe(standing.unsafe_settings),
         **{f"queue {name}": f"{depth.messages:,} messages{_untaken(depth)}" for name, depth in queues.items()},
         "events charged": f"{standing.charged:,}",
         "parked": ", ".join(f"{number:,} {reason}" for reason, number in standing.parked.items()) or "nothing",
         "payments": f"{standing.payments:,}, {standing.payments_waiting:,} of them waiting",
         "oldest payment due": f"{lag:,.1f} s ago" if lag else NOTHING,
     }
+
+
+def _unsafe(names: Sequence[str]) -> str:
+    return f"; a crash may lose commits, with {', '.join(names)} off" if names else ""
 
 
 def _untaken(depth: Depth) -> str:

@@ -65,6 +65,12 @@ _WEBHOOK_LAG = "SELECT extract(epoch FROM %s - min(due_at)) FROM webhook_events 
 # The first that was written: its number is the smallest, and by number there is an index.
 _INBOX_LAG = "SELECT extract(epoch FROM %s - written_at) FROM usage_inbox ORDER BY inbox_id LIMIT 1"
 
+#: `synchronous_commit` has weaker values than `on` that still flush here; `off` alone does not.
+_UNSAFE = """
+SELECT name FROM pg_settings
+WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND setting = 'off' ORDER BY name
+"""
+
 
 def customer_totals(connection: Connection, tenant_id: str) -> list[CustomerTotals]:
     """Every customer of a tenant with what they used."""
@@ -127,3 +133,8 @@ def server_version(connection: Connection) -> str:
     row = connection.execute("SHOW server_version").fetchone()
     assert row is not None
     return str(row[0])
+
+
+def unsafe_settings(connection: Connection) -> list[str]:
+    """Settings of this database by which a commit that was reported may be lost in a crash."""
+    return [str(name) for (name,) in connection.execute(_UNSAFE)]

@@ -30,8 +30,9 @@ LIMITS = {
     "lock_timeout": "2s",
     "idle_in_transaction_session_timeout": "15s",
     "transaction_timeout": "30s",
-    "timezone": "UTC",
 }
+#: Whatever the database's owner has set for everybody: by these the transactions are written.
+ALWAYS = {"timezone": "UTC", "default_transaction_isolation": r"read\ committed"}
 TRIES = 6
 
 
@@ -110,7 +111,7 @@ def make_engine(
 
     Whoever sees to it that a connection that is given back has no transaction open need not have it reset.
     """
-    chosen = LIMITS if limits else {"timezone": "UTC"}
+    chosen = LIMITS | ALWAYS if limits else ALWAYS
     options = " ".join(f"-c {name}={value}" for name, value in chosen.items())
     return create_engine(
         url.replace("postgresql://", "postgresql+psycopg://", 1),
@@ -120,6 +121,7 @@ def make_engine(
         pool_reset_on_return="rollback" if resets else None,
         connect_args={
             "options": options,
+            "client_encoding": "utf8",  # as `db.arrays` writes text, whatever the database's own is
             "connect_timeout": 5,
             "tcp_user_timeout": 15_000,
             "target_session_attrs": "read-write" if writes else "any",

@@ -185,7 +185,8 @@ def _database(now: datetime) -> DatabaseHealth | None:
 def _of_database(found: DatabaseHealth | None) -> PartOut:
     if found is None:
         return PartOut(status="away")
-    said = ("server_version", "payments_late_seconds", "inbox_late_seconds", "webhooks_late_seconds", "audited_at")
+    waiting = ("payments_late_seconds", "inbox_late_seconds", "webhooks_late_seconds")
+    said = ("server_version", "unsafe_settings", *waiting, "audited_at")
     return PartOut(status="ok", detail={name: getattr(found, name) for name in said})
 
 

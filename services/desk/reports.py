@@ -1,6 +1,7 @@
 """What has happened, summed up."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -40,6 +41,8 @@ class Standing:
     """The state of the database, for `centavo status`."""
 
     server_version: str
+    unsafe_settings: Sequence[str]
+    """By which a crash may lose what was committed."""
     charged: int
     parked: dict[str, int]
     payments: int
@@ -84,6 +87,7 @@ def standing(now: datetime) -> Standing:
     def work(connection: Connection) -> Standing:
         return Standing(
             rows.server_version(connection),
+            rows.unsafe_settings(connection),
             rows.events_charged(connection),
             parked_rows.counts(connection),
             *rows.payment_counts(connection),

@@ -1,5 +1,6 @@
 """How the database stands, cheap enough to be asked by a monitor."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,6 +14,8 @@ class DatabaseHealth:
     """Which server answers, how long the oldest of each kind has waited, when audit and beat were last there."""
 
     server_version: str
+    unsafe_settings: Sequence[str]
+    """By which a crash may lose what was committed."""
     payments_late_seconds: int
     inbox_late_seconds: int
     webhooks_late_seconds: int
@@ -29,6 +32,7 @@ def database(now: datetime) -> DatabaseHealth:
     def work(connection: Connection) -> DatabaseHealth:
         return DatabaseHealth(
             rows.server_version(connection),
+            rows.unsafe_settings(connection),
             int(rows.payment_lag_seconds(connection, now)),
             int(rows.inbox_lag_seconds(connection, now)),
             int(rows.webhook_lag_seconds(connection, now)),

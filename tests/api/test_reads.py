@@ -338,6 +338,7 @@ def test_health_in_detail_says_what_is_there(root: Asker) -> None:
     }
     late = {name: seconds for name, seconds in found.body["database"]["detail"].items() if name.endswith("seconds")}
     assert late == {"payments_late_seconds": 0, "inbox_late_seconds": 0, "webhooks_late_seconds": 0}
+    assert found.body["database"]["detail"]["unsafe_settings"] == ["fsync", "full_page_writes"]
     assert found.body["beat"]["detail"]["seconds"] < 30
 
 

@@ -8,6 +8,7 @@ import redis
 from db.audit import CHECKS
 from services.metering.usage import record_usage
 from tests.cli.conftest import Command
+from tests.conftest import OF_A_TEST_SERVER
 from tests.factories import a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one
 
@@ -90,11 +91,19 @@ def test_the_status_says_where_everything_is_and_how_far_behind(
     assert as_json["queues"] == {"usage": 3, "payments": 0, "ticks": 0}
     standing = as_json["database"]
     lag, version = standing.pop("payment_lag_seconds"), standing.pop("server_version")
+    unsafe = standing.pop("unsafe_settings")
     assert standing == {"charged": 2, "parked": {"unpriced": 1}, "payments": 2, "payments_waiting": 2}
     assert 60 <= lag < 120
     assert version.startswith("18.")
+    assert unsafe == [name for name, value in sorted(OF_A_TEST_SERVER.items()) if value == "off"]
     words = " ".join(told.out.split())
-    for said in ("queue usage 3 messages", "events charged 2", "parked 1 unpriced", "payments 2, 2 of them waiting"):
+    for said in (
+        "queue usage 3 messages",
+        "events charged 2",
+        "parked 1 unpriced",
+        "payments 2, 2 of them waiting",
+        "a crash may lose commits",
+    ):
         assert said in words
     assert max(len(line) for line in told.out.splitlines()) <= 80
 

@@ -1,0 +1,52 @@
+"""Databases whose owners have set things otherwise for everybody."""
+
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from billing.errors import Rejected
+from config.settings import settings
+from db import reports, session
+from db.migrate import migrate
+from db.session import in_transaction
+from sandbox.postgres import PostgresServer
+
+#: What `in_transaction` and its locks rely on.
+RELIED_ON = ("default_transaction_isolation", "client_encoding", "TimeZone")
+
+
+def said(name: str) -> object:
+    row = in_transaction(lambda connection: connection.execute(f"SHOW {name}".encode()).fetchone())
+    assert row is not None
+    return row[0]
+
+
+def test_transactions_are_as_they_were_written_whatever_the_database_is_set_to(billing_database: str) -> None:
+    usual = [said(name) for name in RELIED_ON]
+    with psycopg.connect(settings().required("database_url"), autocommit=True) as owner:
+        for name, value in zip(RELIED_ON, ("serializable", "latin1", "Asia/Kathmandu"), strict=True):
+            owner.execute(f"ALTER DATABASE {owner.info.dbname} SET {name} = '{value}'".encode())
+    session.close()
+
+    assert [said(name) for name in RELIED_ON] == usual == ["read committed", "UTF8", "UTC"]
+
+
+def test_what_would_lose_commits_is_told(billing_database: str) -> None:
+    before = in_transaction(reports.unsafe_settings)
+    with psycopg.connect(settings().required("database_url"), autocommit=True) as owner:
+        owner.execute(f"ALTER DATABASE {owner.info.dbname} SET synchronous_commit = off".encode())
+    session.close()
+
+    assert in_transaction(reports.unsafe_settings) == [*before, "synchronous_commit"]
+
+
+def test_a_database_without_room_for_every_name_is_refused(postgres: PostgresServer) -> None:
+    name = f"latin_{uuid4().hex}"
+    with psycopg.connect(postgres.uri(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING LATIN1 LOCALE_PROVIDER libc".encode())
+    try:
+        with pytest.raises(Rejected, match="keeps text as LATIN1"):
+            migrate(postgres.uri(name))
+    finally:
+        postgres.drop_database(name)
