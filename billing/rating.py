@@ -66,6 +66,10 @@ class Rated(msgspec.Struct, frozen=True):
     currency: str | None
 
 
+#: Each tier is a payment: one event on a plan whose size was meant in millions would make millions of them.
+TIERS_AT_ONCE_MAX = 100
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """What is plausible: how much of a unit in one item, how far ahead, how long ago."""
@@ -102,6 +106,16 @@ class Window:
                 much = f"items[{number}].quantity {written(item.quantity)} is above {written(most)}"
                 return Parking(ParkReason.IMPLAUSIBLE, much)
         return None
+
+    def implausible_on(self, plan: Plan, tokens: int) -> Parking | None:
+        """Why a person should look at the plan before so many tokens of one event begin tiers on it, if anything."""
+        if plan.tier_size is None or tokens <= TIERS_AT_ONCE_MAX * plan.tier_size:
+            return None
+        much = (
+            f"{tokens} tokens at once are more than {TIERS_AT_ONCE_MAX} tiers of plan {plan.plan_id}, "
+            f"whose tier_size is {plan.tier_size}: is that the plan that was meant?"
+        )
+        return Parking(ParkReason.IMPLAUSIBLE, much)
 
 
 def rate(event: Rateable, plan: Plan, currencies: Container[str], book: PriceBook) -> Rated | Parking:

@@ -158,6 +158,8 @@ def _charge(event: Event, tab: Tab, rules: "_Rules", now: datetime) -> Charge | 
     rated = rate(event, plan, account.wallets, rules.book)
     if isinstance(rated, Parking):
         return rated
+    if rules.window and (parking := rules.window.implausible_on(plan, rated.tokens)):
+        return parking
     tally = tab.tallies.get(period.starts_at)
     if tally is None:
         tally = tab.tallies[period.starts_at] = Tally(event.tenant_id, event.customer_id, period, plan)

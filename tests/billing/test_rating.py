@@ -1,5 +1,6 @@
 """From an event to its lines, or the reason why it is parked."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from billing.plans import Plan
 from billing.prices import Price, PriceBook
 from billing.rating import Bounds, Line, Parking, ParkReason, Rated, rate
 from centavo import Item
@@ -132,3 +134,21 @@ def test_quantities_above_the_bound_are_named_in_the_reason(quantity: Decimal) -
 
     assert (parking is not None) == (quantity > 1000)
     assert parking is None or "items[0].quantity" in parking.detail
+
+
+@pytest.mark.parametrize(
+    ("plan", "tokens", "is_believed"),
+    [
+        (TIERS, 800_000_000, True),
+        (TIERS, 800_000_001, False),
+        (replace(TIERS, tier_size=8), 800, True),
+        (replace(TIERS, tier_size=8), 801, False),
+        (PREPAID, 10**12, True),
+    ],
+)
+def test_a_plan_whose_tiers_are_too_small_waits_for_a_person(plan: Plan, tokens: int, is_believed: bool) -> None:
+    """Its size was meant in millions, maybe: each tier would be a payment."""
+    parking = Bounds().at(NOW).implausible_on(plan, tokens)
+
+    assert (parking is None) == is_believed
+    assert parking is None or (parking.reason is ParkReason.IMPLAUSIBLE and "tier_size" in parking.detail)

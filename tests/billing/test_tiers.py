@@ -96,13 +96,14 @@ def test_a_tier_nears_its_end_at_80_and_100_percent(
     assert nearing(before, after, TIERS) == passed
 
 
-@given(plans, st.lists(st.integers(0, 10**12), max_size=8))
-def test_each_threshold_of_a_tier_is_passed_once_however_usage_is_cut(plan: Plan, steps: list[int]) -> None:
+@given(plans, st.integers(0, 10**12), st.lists(st.integers(0, 10**12), max_size=8))
+def test_each_threshold_of_a_tier_is_passed_once_however_usage_is_cut(
+    plan: Plan, first: int, steps: list[int]
+) -> None:
     """Bounded to a few tiers: a period is, too."""
     assert plan.tier_size is not None
-    steps = [step % (3 * plan.tier_size + plan.included_tokens) for step in steps]
     told, used = [], 0
-    for step in steps:
+    for step in (first % (plan.included_tokens + 1), *(step % (3 * plan.tier_size) for step in steps)):
         told += nearing(used, used + step, plan)
         used += step
 
