@@ -97,9 +97,7 @@ def test_a_tier_nears_its_end_at_80_and_100_percent(
 
 
 @given(plans, st.integers(0, 10**12), st.lists(st.integers(0, 10**12), max_size=8))
-def test_each_threshold_of_a_tier_is_passed_once_however_usage_is_cut(
-    plan: Plan, first: int, steps: list[int]
-) -> None:
+def test_each_threshold_of_a_tier_is_passed_once_however_usage_is_cut(plan: Plan, first: int, steps: list[int]) -> None:
     """Bounded to a few tiers: a period is, too."""
     assert plan.tier_size is not None
     told, used = [], 0
