@@ -243,6 +243,14 @@ class DatabaseUnavailable(Unavailable):
     """Postgres can't be reached, or can't do this now."""
 
 
+class DatabaseSlow(DatabaseUnavailable):
+    """Postgres took longer than a transaction may take: it has much to do, or this was too much at once."""
+
+
+class TooSlow(CentavoError):
+    """Postgres takes longer for this than it may, again and again."""
+
+
 class EnvelopeBusy(Unavailable):
     """Another worker is at this envelope now."""
 

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from billing.errors import DatabaseUnavailable, OutOfScope
+from billing.errors import DatabaseSlow, DatabaseUnavailable, OutOfScope
 from config.settings import settings
 from db.scope import stand_in, take_on, tenant
 
@@ -49,9 +49,15 @@ _AGAIN = (
     Stale,
 )
 
+#: Longer than `LIMITS` allow.
+_SLOW = (errors.QueryCanceled, errors.TransactionTimeout)
+
 #: Not our mistake and not the input's: Postgres, the disk or the way to it. Waiting is right.
 _AWAY = (
+    *_SLOW,
     psycopg.OperationalError,
+    # This process stood still.
+    errors.IdleInTransactionSessionTimeout,
     errors.ReadOnlySqlTransaction,
     errors.InsufficientResources,
     errors.OperatorIntervention,
@@ -233,7 +239,7 @@ def _away(error: Exception, through: Callable[[], Engine]) -> OutOfScope | Datab
     if isinstance(error, errors.InsufficientPrivilege) and tenant() is not None:
         return OutOfScope(_said(error))
     _drop_connections(through)
-    return DatabaseUnavailable(_said(error))
+    return DatabaseSlow(_said(error)) if isinstance(error, _SLOW) else DatabaseUnavailable(_said(error))
 
 
 def _once(work: Callable[[Connection], T], through: Callable[[], Engine]) -> T:

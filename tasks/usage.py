@@ -18,7 +18,7 @@ from services.metering.redelivery import Delivery, park_whole, record_in_parts, 
 from services.metering.usage import record_all
 from services.metering.usage import record_usage as record
 from tasks import names, receipts
-from tasks.waiting import pause, until_available
+from tasks.waiting import pause, until_worked
 
 log = logger(__name__)
 
@@ -102,7 +102,7 @@ def _finish(*ways: Callable[[], object]) -> None:
     """
     for way in ways:
         try:
-            until_available(way)
+            until_worked(way)
         except Stopping as error:
             raise Reject(error, requeue=True) from error
         except MemoryError:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
 
-from billing.errors import Stopping, Unavailable
+from billing.errors import DatabaseSlow, Stopping, TooSlow, Unavailable
 from config.logging import logger
 from tasks import stopping
 
@@ -21,13 +21,38 @@ log = logger(__name__)
 #: Who comes back is found within this, however long they were away.
 LONGEST_WAIT_SECONDS = 3.0
 GIVE_BACK_SECONDS = 5.0
+SLOW_TRIES = 3
 LOOK_SECONDS = 0.1
 #: A tick that finds more than this leaves the rest to the next: a worker that is to stop must not wait for it.
 TICK_SECONDS_MAX = 30.0
 
 
 def until_available(work: Callable[[], T]) -> T:
-    """Do `work`; while something it needs is away, wait and do it again. Raises `Stopping` on shutdown."""
+    """Do `work`, which is found in rows again; while something it needs is away, wait and do it again.
+
+    Raises `Stopping` on shutdown, and `TooSlow` where Postgres takes too long for it again and again: others wait
+    behind it, and the next look finds it.
+    """
+    tries_left = SLOW_TRIES
+
+    def tried() -> T:
+        nonlocal tries_left
+        try:
+            return work()
+        except DatabaseSlow as error:
+            tries_left -= 1
+            if tries_left:
+                raise
+            raise TooSlow(f"given up after {SLOW_TRIES} tries: {error}") from error
+
+    return until_worked(tried)
+
+
+def until_worked(work: Callable[[], T]) -> T:
+    """Do `work`, which is found nowhere else; while something it needs is away, or slow, wait and do it again.
+
+    Raises `Stopping` on shutdown.
+    """
     result: T = _retrying(work)
     return result
 

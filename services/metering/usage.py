@@ -3,10 +3,11 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 
+from billing.errors import DatabaseSlow
 from billing.fingerprints import FINGERPRINT_VERSION
 from billing.payments import AlertKind
 from billing.rating import ParkReason, unpriced_product
@@ -84,13 +85,25 @@ def record(
     events = iter(received)
     rest = list(unusable)
     while (part := list(islice(events, settings().envelope_slice_events))) or rest:
-        transaction = _Recording(part, rest, now, is_deferred, guard)
-        outcome += in_transaction(transaction)
+        outcome += _recorded(_Recording(part, rest, now, is_deferred, guard))
         rest = []
-        if transaction.locked_at is not None:
-            locked_ms = round((time.perf_counter() - transaction.locked_at) * 1000, 1)
-            log.debug("wallets were locked", events=len(part), locked_ms=locked_ms)
-        faults.reached("usage.after_commit")
+    return outcome
+
+
+def _recorded(transaction: "_Recording") -> Outcome:
+    """What becomes of a transaction, or of its halves, where all of it takes longer than one may take."""
+    try:
+        outcome = in_transaction(transaction)
+    except DatabaseSlow:
+        if (number := len(transaction.received)) < 2:
+            raise
+        log.warning("usage takes too long, and is halved", events=number)
+        first, second = transaction.halves()
+        return _recorded(first) + _recorded(second)
+    if transaction.locked_at is not None:
+        locked_ms = round((time.perf_counter() - transaction.locked_at) * 1000, 1)
+        log.debug("wallets were locked", events=len(transaction.received), locked_ms=locked_ms)
+    faults.reached("usage.after_commit")
     return outcome
 
 
@@ -129,6 +142,12 @@ class _Recording:
             conflicts=prepared.conflicts,
             payments_due=payments_due,
         )
+
+    def halves(self) -> tuple["_Recording", "_Recording"]:
+        """The same in two."""
+        middle = len(self.received) // 2
+        first, second = self.received[:middle], self.received[middle:]
+        return replace(self, received=first), replace(self, received=second, unusable=())
 
     def _prepare(self, connection: Connection) -> Prepared:
         prepared = prepare(connection, self.received, self.now, settings().bounds) if self.received else Prepared()

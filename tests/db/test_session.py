@@ -1,15 +1,16 @@
 """Databases whose owners have set things otherwise for everybody."""
 
+import select
 from uuid import uuid4
 
 import psycopg
 import pytest
 
-from billing.errors import Rejected
+from billing.errors import DatabaseSlow, DatabaseUnavailable, Rejected
 from config.settings import settings
 from db import reports, session
 from db.migrate import migrate
-from db.session import in_transaction
+from db.session import Connection, in_transaction
 from sandbox.postgres import PostgresServer
 
 #: What `in_transaction` and its locks rely on.
@@ -50,3 +51,33 @@ def test_a_database_without_room_for_every_name_is_refused(postgres: PostgresSer
             migrate(postgres.uri(name))
     finally:
         postgres.drop_database(name)
+
+
+@pytest.mark.parametrize(
+    ("limit", "statement", "is_slow"),
+    [
+        ("statement_timeout", b"SELECT pg_sleep(5)", True),
+        ("transaction_timeout", b"SELECT pg_sleep(5)", True),
+        ("idle_in_transaction_session_timeout", b"SELECT 1", False),
+    ],
+)
+def test_what_takes_too_long_is_no_mistake_of_the_input(
+    billing_database: str, monkeypatch: pytest.MonkeyPatch, limit: str, statement: bytes, is_slow: bool
+) -> None:
+    monkeypatch.setattr(session, "LIMITS", session.LIMITS | {limit: "200ms"})
+    session.close()
+
+    def work(connection: Connection) -> None:
+        connection.execute("SELECT 1")
+        if not is_slow:
+            until_closed(connection)
+        connection.execute(statement)
+
+    with pytest.raises(DatabaseUnavailable) as refused:
+        in_transaction(work)
+    assert isinstance(refused.value, DatabaseSlow) == is_slow
+
+
+def until_closed(connection: Connection) -> None:
+    """Wait until the server has said its last."""
+    assert select.select([connection.pgconn.socket], [], [], 10)[0]

@@ -3,8 +3,12 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import psycopg
 import pytest
 
+from billing.errors import DatabaseSlow
+from config.settings import settings
+from db import session
 from services.books import customers, tenants
 from services.books.catalogue_files import read_plans
 from services.metering.usage import Outcome, record_usage
@@ -138,6 +142,42 @@ def test_an_envelope_of_many_slices_is_charged_whole() -> None:
 
     assert outcome == Outcome(received=1203, charged=1203)
     assert wallet("ana") == Decimal("63.91")
+
+
+SLOW = """
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.01); RETURN NEW; END';
+CREATE TRIGGER slow BEFORE INSERT ON usage_events FOR EACH ROW EXECUTE FUNCTION slow();
+"""
+
+
+def test_what_takes_longer_than_a_transaction_may_is_charged_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same again would take as long again, for ever, and keep everybody waiting who is behind it."""
+    catalogues()
+    a_customer("ana", credit="10")
+    envelope = an_envelope(*[an_event("ana") for _ in range(64)], b'{"no":"event"}')
+    with psycopg.connect(settings().required("database_url")) as owner:
+        owner.execute(SLOW.encode())
+    monkeypatch.setattr(session, "LIMITS", session.LIMITS | {"statement_timeout": "300ms"})
+    session.close()
+
+    outcome = record_usage(envelope, now())
+
+    assert outcome == Outcome(received=65, charged=64, parked=1)
+    assert wallet("ana") == Decimal("8.08")
+
+
+def test_one_event_that_takes_too_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogues()
+    a_customer("ana", credit="10")
+    with psycopg.connect(settings().required("database_url")) as owner:
+        owner.execute(SLOW.replace("0.01", "10").encode())
+    monkeypatch.setattr(session, "LIMITS", session.LIMITS | {"statement_timeout": "100ms"})
+    session.close()
+
+    with pytest.raises(DatabaseSlow):
+        record_usage(an_envelope(*[an_event("ana") for _ in range(3)]), now())
+
+    assert one("SELECT count(*) FROM usage_events") == (0,)
 
 
 def test_an_envelope_of_two_tenants_debits_each_its_own() -> None:
