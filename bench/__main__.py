@@ -117,7 +117,7 @@ def _servers(events: int, rounds: int, broker: str) -> Iterator[Bench]:
 
 
 def main(
-    events: Annotated[int, typer.Option(min=10_000, help="Events a round of the real thing.")] = 150_000,
+    events: Annotated[int, typer.Option(min=10_000, help="Events a round of the real thing.")] = 400_000,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; medians are told.")] = 3,
     only: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(PARTS)}; may be repeated.")] = None,
     broker: Annotated[
