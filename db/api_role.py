@@ -7,6 +7,7 @@ the role is missing: `centavo migrate` makes both again.
 
 import psycopg
 
+from db.own import TABLES, VIEWS
 from db.scope import API_ROLE
 from db.session import Connection
 
@@ -38,7 +39,7 @@ CROSS JOIN LATERAL unnest(
     END)::text[]
 ) AS wanted
 WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p', 'v')
-    AND (c.relkind <> 'v' OR 'security_invoker=true' = ANY (c.reloptions))
+    AND (c.relkind <> 'v' OR 'security_invoker=true' = ANY (c.reloptions)) AND c.relname = ANY (%s)
     AND NOT has_table_privilege(%s, c.oid, wanted)
 GROUP BY c.relname ORDER BY c.relname
 """
@@ -58,7 +59,7 @@ def make_role(connection: Connection) -> bool:
             pass
     if not is_ready(connection):
         return False
-    for table, rights in connection.execute(_LACKING, (API_ROLE,)).fetchall():
+    for table, rights in connection.execute(_LACKING, ([*TABLES, *VIEWS], API_ROLE)).fetchall():
         connection.execute(f"GRANT {rights} ON {table} TO {API_ROLE}".encode())
     return True
 

@@ -26,8 +26,8 @@ FROM pg_roles r WHERE r.rolname = %s
 _MAY_WRITE = """
 SELECT r.rolname FROM pg_roles r
 WHERE pg_has_role(current_user, r.oid, 'MEMBER') AND (
-    r.rolsuper OR r.rolcreaterole OR has_schema_privilege(r.oid, 'public', 'CREATE') OR EXISTS (
-        SELECT FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND (
+    r.rolsuper OR r.rolcreaterole OR has_schema_privilege(r.oid, current_schema(), 'CREATE') OR EXISTS (
+        SELECT FROM pg_class c WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p') AND (
             has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')
             OR has_any_column_privilege(r.oid, c.oid, 'INSERT, UPDATE')
         )

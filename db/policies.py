@@ -4,13 +4,16 @@ The policies are written from what a table is: one with a `customer_id` shows a 
 that hangs on a wallet or a payment follows it, any other of a tenant's is for the tenant as a whole. A table that says
 nothing of a tenant shows nothing. So a new table is closed until somebody opens it here.
 
-`protect` brings every table to that; a migration that makes a table calls it at its end, and a test fails without.
+`protect` brings every table of `db.own` to that; a migration that makes a table calls it at its end, and a test fails
+without.
 """
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from sqlalchemy import Connection, text
+
+from db.own import TABLES
 
 #: The transaction's own settings: whose rows, and, where it is set, which customer's of them.
 #: What a transaction has set is empty after it, not absent: an empty name is none, least of all everybody's.
@@ -44,18 +47,18 @@ class Described(NamedTuple):
 _TABLES = text("""
 SELECT c.relname, quote_ident(pg_get_userbyid(c.relowner)), array_agg(a.attname::text)
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p') AND c.relname <> 'alembic_version'
+WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p') AND c.relname = ANY (:own)
 GROUP BY c.oid ORDER BY c.relname
 """)
 
 
 def protect(connection: Connection) -> None:
-    """Write the policies of every table there is, anew; harmless when they stand already.
+    """Write the policies of every table of ours that there is, anew; harmless when they stand already.
 
     The owner of the tables, who is the worker, and whoever may read all data, as the audit does, see all rows: their
     policies are constants, which Postgres folds away before it plans. All others see what the settings say.
     """
-    for row in connection.execute(_TABLES).all():
+    for row in connection.execute(_TABLES, {"own": sorted(TABLES)}).all():
         table = Described(row[0], row[1], frozenset(row[2]))
         for statement in statements(table):
             connection.exec_driver_sql(statement)

@@ -180,7 +180,7 @@ def test_two_migrators_wait_for_each_other(empty_database: str) -> None:
 
 def test_payments_of_the_first_revision_stay_as_they_are(empty_database: str) -> None:
     """Every column keeps its value, the new ones say that nothing was refunded, voided or topped up yet."""
-    _upgrade(empty_database, "0001")
+    upgrade(empty_database, "0001")
     with psycopg.connect(empty_database) as connection:
         _write_as_first(connection)
         before = _rows(connection, "payments"), _rows(connection, "payment_attempts")
@@ -201,7 +201,7 @@ def test_payments_of_the_first_revision_stay_as_they_are(empty_database: str) ->
 @pytest.fixture
 def brought_from_the_second(empty_database: str) -> Iterator[psycopg.Connection]:
     """A database in which people had used and owed before grants were kept, brought to the newest revision."""
-    _upgrade(empty_database, "0002")
+    upgrade(empty_database, "0002")
     with psycopg.connect(empty_database) as connection:
         _write_as_second(connection)
     migrate.migrate(empty_database)
@@ -263,7 +263,7 @@ def test_the_audit_holds_for_a_database_of_before_grants(brought_from_the_second
     assert found == dict.fromkeys(audit.CHECKS, (0, []))
 
 
-def _upgrade(database_url: str, revision: str) -> None:
+def upgrade(database_url: str, revision: str) -> None:
     """As `migrate`, and no further than to a revision."""
     config = Config()
     config.set_main_option("script_location", str(migrate.MIGRATIONS))
