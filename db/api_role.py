@@ -44,6 +44,14 @@ WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p'
 GROUP BY c.relname ORDER BY c.relname
 """
 
+_GRANT_SCHEMA = f"""
+DO $$ BEGIN
+    IF NOT has_schema_privilege('{API_ROLE}', current_schema(), 'USAGE') THEN
+        EXECUTE format('GRANT USAGE ON SCHEMA %I TO {API_ROLE}', current_schema());
+    END IF;
+END $$
+"""
+
 
 def make_role(connection: Connection) -> bool:
     """See to it that there is the role, with its rights here; False when we may neither make nor take it on."""
@@ -59,6 +67,7 @@ def make_role(connection: Connection) -> bool:
             pass
     if not is_ready(connection):
         return False
+    connection.execute(_GRANT_SCHEMA.encode())
     for table, rights in connection.execute(_LACKING, ([*TABLES, *VIEWS], API_ROLE)).fetchall():
         connection.execute(f"GRANT {rights} ON {table} TO {API_ROLE}".encode())
     return True

@@ -65,11 +65,8 @@ _WEBHOOK_LAG = "SELECT extract(epoch FROM %s - min(due_at)) FROM webhook_events 
 # The first that was written: its number is the smallest, and by number there is an index.
 _INBOX_LAG = "SELECT extract(epoch FROM %s - written_at) FROM usage_inbox ORDER BY inbox_id LIMIT 1"
 
-#: `synchronous_commit` has weaker values than `on` that still flush here; `off` alone does not.
-_UNSAFE = """
-SELECT name FROM pg_settings
-WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND setting = 'off' ORDER BY name
-"""
+#: What is not a session's own to set.
+_UNSAFE = "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off' ORDER BY name"
 
 
 def customer_totals(connection: Connection, tenant_id: str) -> list[CustomerTotals]:

@@ -4,13 +4,14 @@ A transaction is a function of a psycopg connection: it may run again when Postg
 serialisation, a lock that took too long), so it must have no effect but on rows.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TypeVar
 
 import psycopg
 from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import DBAPIError
@@ -31,8 +32,20 @@ LIMITS = {
     "idle_in_transaction_session_timeout": "15s",
     "transaction_timeout": "30s",
 }
-#: Whatever the database's owner has set for everybody: by these the transactions are written.
-ALWAYS = {"timezone": "UTC", "default_transaction_isolation": r"read\ committed"}
+NO_LIMITS = dict.fromkeys(LIMITS, "0")
+#: Whatever the database's owner has set for everybody: by these the transactions are written, and values are read.
+ALWAYS = {
+    "timezone": "UTC",
+    "default_transaction_isolation": r"read\ committed",
+    # A message is acknowledged, and its receipt given, once its usage is committed: it must be there after a crash.
+    "synchronous_commit": "on",
+    "row_security": "on",
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "array_nulls": "on",
+}
+#: By name, since "$user" means another schema for whoever runs as another role.
+_PIN = "SELECT set_config('search_path', quote_ident(s), false) FROM current_schema() AS s WHERE s IS NOT NULL"
 TRIES = 6
 
 
@@ -113,28 +126,38 @@ def audit_engine() -> Engine:
 def make_engine(
     url: str, *, limits: bool = True, writes: bool = True, connections: int = 1, resets: bool = True
 ) -> Engine:
-    """An engine for a `postgresql://` URL, with the time limits of the usage path unless told otherwise.
+    """An engine for whatever psycopg takes as an address, with the time limits of the usage path unless told otherwise.
 
+    What the address says of `options` holds where nothing else is relied on: ours come after them.
     Whoever sees to it that a connection that is given back has no transaction open need not have it reset.
     """
-    chosen = LIMITS | ALWAYS if limits else ALWAYS
-    options = " ".join(f"-c {name}={value}" for name, value in chosen.items())
     return create_engine(
-        url.replace("postgresql://", "postgresql+psycopg://", 1),
+        "postgresql+psycopg://",
+        creator=partial(_connected, url, LIMITS if limits else NO_LIMITS, writes),
         poolclass=QueuePool,
         pool_size=connections,
         max_overflow=1,
         pool_reset_on_return="rollback" if resets else None,
-        connect_args={
-            "options": options,
-            "client_encoding": "utf8",  # as `db.arrays` writes text, whatever the database's own is
-            "connect_timeout": 5,
-            "tcp_user_timeout": 15_000,
-            "target_session_attrs": "read-write" if writes else "any",
-            "prepare_threshold": 1,
-            "application_name": "centavo",
-        },
     )
+
+
+def _connected(url: str, limits: Mapping[str, str], writes: bool) -> Connection:
+    """A connection that stays with the schema it comes to, whoever it is to be then."""
+    said = conninfo_to_dict(url)
+    ours = " ".join(f"-c {name}={value}" for name, value in {**limits, **ALWAYS}.items())
+    connection: Connection = psycopg.connect(
+        url,
+        options=f"{said.get('options') or ''} {ours}",
+        client_encoding="utf8",  # as `db.arrays` writes text, whatever the database's own is
+        connect_timeout=said.get("connect_timeout") or 5,
+        tcp_user_timeout=15_000,
+        target_session_attrs="read-write" if writes else "any",
+        prepare_threshold=1,
+        application_name=said.get("application_name") or "centavo",
+    )
+    connection.execute(_PIN)
+    connection.commit()
+    return connection
 
 
 def forget() -> None:

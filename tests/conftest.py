@@ -170,14 +170,14 @@ def billing_database(
         "HOME": str(tmp_path / "home"),
     }.items():
         monkeypatch.setenv(f"CENTAVO_{name}", value)
-    _forget()
+    forget()
     yield database
     result = audit()
-    _forget()
+    forget()
     assert result.shown == []
 
 
-def _forget() -> None:
+def forget() -> None:
     looking.forget()
     session.close()
     settings.cache_clear()

@@ -9,7 +9,7 @@ from bench import drain, grown, workload
 from sandbox.postgres import PostgresServer
 from services.metering.usage import record_usage
 from services.oversight.audit import audit
-from tests.conftest import _forget
+from tests.conftest import forget
 from tests.factories import an_envelope
 from tests.looking import one
 
@@ -21,9 +21,9 @@ def target(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Iterato
     postgres.create_database(name)
     monkeypatch.setenv("CENTAVO_DATABASE_URL", postgres.uri(name))
     monkeypatch.setenv("CENTAVO_ENVIRONMENT", "sandbox")
-    _forget()
+    forget()
     yield drain.Target(postgres.uri(name), "redis://127.0.0.1:1/0", 7)
-    _forget()
+    forget()
     postgres.drop_database(name)
 
 

@@ -25,3 +25,12 @@ def connection(shared_database: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(shared_database) as connection:
         yield connection
         connection.rollback()
+
+
+@pytest.fixture
+def empty_database(postgres: PostgresServer) -> Iterator[str]:
+    """A database in which nothing is yet."""
+    name = f"empty_{uuid4().hex}"
+    postgres.create_database(name)
+    yield postgres.uri(name)
+    postgres.drop_database(name)

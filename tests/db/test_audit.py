@@ -23,7 +23,7 @@ from services.desk.prices import load_prices
 from services.desk.quotas import Wanted, set_quota
 from services.metering.recording import record_one
 from services.metering.usage import record_usage
-from tests.conftest import _forget
+from tests.conftest import forget
 from tests.db import test_audit_archived
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.services.monthly import everything
@@ -339,10 +339,10 @@ def billed_database(shared_database: str) -> str:
             "ENVIRONMENT": "sandbox",
         }.items():
             patch.setenv(f"CENTAVO_{name}", value)
-        _forget()
+        forget()
         _bill()
-        _forget()
-    _forget()
+        forget()
+    forget()
     return shared_database
 
 

@@ -10,7 +10,7 @@ import pytest
 from config.settings import SANDBOX_STRIPE_KEY
 from db import audit
 from services.cycle.archiving import Asked, archive
-from tests.conftest import _forget
+from tests.conftest import forget
 from tests.services.past_usage import LAST, Past
 
 BALANCE = "wallet balance is the sum of its entries"
@@ -81,11 +81,11 @@ def archived_database(shared_database: str, tmp_path_factory: pytest.TempPathFac
             "ENVIRONMENT": "sandbox",
         }.items():
             patch.setenv(f"CENTAVO_{name}", value)
-        _forget()
+        forget()
         Past(random.Random(9)).live()
         assert archive(Asked(6, folder), LAST)
-        _forget()
-    _forget()
+        forget()
+    forget()
     return shared_database
 
 

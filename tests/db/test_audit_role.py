@@ -10,7 +10,7 @@ from billing.errors import AuditRefused
 from db.audit_role import AUDIT_ROLE, is_ready, make_role, refuse_writers, take_on
 from sandbox.postgres import PostgresServer
 from services.oversight.audit import audit
-from tests.conftest import _forget
+from tests.conftest import forget
 
 TABLES = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
 SOMEBODY = "audit_test_somebody"
@@ -37,9 +37,9 @@ def somebodys_url(postgres: PostgresServer, database: str) -> Iterator[str]:
 def settled(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """This process, set up to use the fresh database."""
     monkeypatch.setenv("CENTAVO_DATABASE_URL", database)
-    _forget()
+    forget()
     yield monkeypatch
-    _forget()
+    forget()
 
 
 def test_migrating_makes_the_role_and_making_it_again_is_harmless(connection: psycopg.Connection) -> None:
@@ -97,14 +97,14 @@ def test_who_may_not_take_the_role_on_is_told_what_to_do(somebody: psycopg.Conne
 def test_an_address_of_its_own_is_used_as_it_is(settled: pytest.MonkeyPatch, somebodys_url: str) -> None:
     """Its user needs no other role; the user of the database would be refused there."""
     settled.setenv("CENTAVO_AUDIT_DATABASE_URL", somebodys_url)
-    _forget()
+    forget()
 
     assert audit().differences == 0
 
 
 def test_an_address_whose_user_could_write_is_refused(settled: pytest.MonkeyPatch, database: str) -> None:
     settled.setenv("CENTAVO_AUDIT_DATABASE_URL", database)
-    _forget()
+    forget()
 
     with pytest.raises(AuditRefused, match="postgres could write"):
         audit()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -19,7 +19,6 @@ from billing.periods import calendar_month
 from db import audit, migrate
 from db.schema import metadata
 from db.session import make_engine
-from sandbox.postgres import PostgresServer
 from tests.db.valid_rows import NOW, STANDING, Row, insert
 
 #: Everything that can differ, each row with enough words to recognise what it is.
@@ -93,15 +92,6 @@ FIRST_ATTEMPTS = [
 
 #: A month long before the migration: who used last then has no period of now.
 BEFORE = calendar_month(datetime(2026, 3, 15, tzinfo=UTC), "America/Sao_Paulo")
-
-
-@pytest.fixture
-def empty_database(postgres: PostgresServer) -> Iterator[str]:
-    """A database in which nothing is yet."""
-    name = f"empty_{uuid4().hex}"
-    postgres.create_database(name)
-    yield postgres.uri(name)
-    postgres.drop_database(name)
 
 
 def described(url: str) -> dict[str, set[tuple[Any, ...]]]:

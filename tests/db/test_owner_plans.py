@@ -17,7 +17,7 @@ from services.desk import wallets
 from services.metering.redelivery import record_in_parts
 from services.metering.usage import Outcome, record_usage
 from services.oversight.audit import audit
-from tests.conftest import _forget
+from tests.conftest import forget
 from tests.db.valid_rows import STANDING, insert
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 
@@ -59,9 +59,9 @@ def settled(granted: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """This process, set up to use that database as its owner."""
     monkeypatch.setenv("CENTAVO_DATABASE_URL", granted)
     monkeypatch.setenv("CENTAVO_ENVIRONMENT", "sandbox")
-    _forget()
+    forget()
     yield
-    _forget()
+    forget()
 
 
 def plans(connection: psycopg.Connection, table: str, *statements: str) -> str:
@@ -169,13 +169,13 @@ def test_a_worker_who_is_shown_nothing_waits_and_parks_nothing(owned: str, monke
     with psycopg.connect(administrator) as connection:
         connection.execute(b"CREATE ROLE test_worker LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO test_worker")
     monkeypatch.setenv("CENTAVO_DATABASE_URL", owned.replace(f"{OWNER}@", "test_worker@", 1))
-    _forget()
+    forget()
     try:
         for record in (record_usage, record_in_parts):
             with pytest.raises(DatabaseUnavailable, match="owner of the tables"):
                 record(an_envelope(an_event("ana", [tokens(1000)], key="unseen")), datetime.now(UTC))
     finally:
-        _forget()
+        forget()
         with psycopg.connect(administrator) as connection:
             parked = connection.execute("SELECT count(*) FROM parked_inputs").fetchone()
             connection.execute(b"DROP OWNED BY test_worker; DROP ROLE test_worker")

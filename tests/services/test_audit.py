@@ -13,7 +13,7 @@ from services.books.tenants import create_tenant
 from services.metering.usage import record_usage
 from services.oversight import audit as service
 from services.oversight.audit import audit
-from tests.conftest import _forget
+from tests.conftest import forget
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one
 
@@ -22,14 +22,14 @@ from tests.looking import one
 def database_url(database: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """A database that may be made wrong: nothing looks at it when the test is over."""
     monkeypatch.setenv("CENTAVO_DATABASE_URL", database)
-    _forget()
+    forget()
     return database
 
 
 @pytest.fixture(autouse=True)
 def _forgotten() -> object:
     yield None
-    _forget()
+    forget()
 
 
 def test_an_audit_counts_what_there_is_and_finds_nothing(database_url: str) -> None:

@@ -12,7 +12,7 @@ from services.collecting.collect import claim_due
 from services.desk.overview import release
 from services.metering.usage import record_usage
 from services.oversight.auditing import LEASE, audit_due
-from tests.conftest import _forget
+from tests.conftest import forget
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, rows
 
@@ -29,12 +29,12 @@ BALANCE = "wallet balance is the sum of its entries"
 def _settled(database: str, monkeypatch: pytest.MonkeyPatch) -> object:
     """A database that may be made wrong: nothing looks at it when the test is over."""
     monkeypatch.setenv("CENTAVO_DATABASE_URL", database)
-    _forget()
+    forget()
     catalogues(NOW)
     a_customer("ana", credit="10")
     a_customer("bob", credit="10")
     yield None
-    _forget()
+    forget()
 
 
 def broken(statement: str) -> None:
