@@ -159,17 +159,20 @@ def begin(moment: datetime, known: Sequence[Period], terms: Terms) -> Period:
 def missing(known: Sequence[Period], until: datetime, terms: Terms) -> list[Period]:
     """The periods that are to begin, in order, so that the known ones and they hold every moment up to `until`.
 
+    Of what lies before a row of later on, too: one event of the far future must not begin all until then.
+
     >>> october = Period(*calendar_month(datetime(2026, 10, 5, tzinfo=UTC), "UTC"), "free", 1)
     >>> later = missing([october], datetime(2026, 12, 24, tzinfo=UTC), Terms(Calendar("UTC"), ("free", 1)))
     >>> [period.starts_at.month for period in later]
     [11, 12]
     """
     rows = sorted(known)
+    just_after = until + timedelta.resolution
     begun: list[Period] = []
     for before, behind in pairwise(rows):
-        begun += _filling(before.ends_at, behind.starts_at, rows, terms)
+        begun += _filling(before.ends_at, min(behind.starts_at, just_after), rows, terms)
     if rows:
-        begun += _filling(rows[-1].ends_at, until + timedelta(microseconds=1), rows, terms)
+        begun += _filling(rows[-1].ends_at, just_after, rows, terms)
     return begun
 
 

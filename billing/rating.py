@@ -66,7 +66,7 @@ class Rated(msgspec.Struct, frozen=True):
     currency: str | None
 
 
-#: Each tier is a payment: one event on a plan whose size was meant in millions would make millions of them.
+#: Each tier is a payment: on a plan whose size was meant in millions, little usage would make millions of them.
 TIERS_AT_ONCE_MAX = 100
 
 
@@ -107,15 +107,16 @@ class Window:
                 return Parking(ParkReason.IMPLAUSIBLE, much)
         return None
 
-    def implausible_on(self, plan: Plan, tokens: int) -> Parking | None:
-        """Why a person should look at the plan before so many tokens of one event begin tiers on it, if anything."""
-        if plan.tier_size is None or tokens <= TIERS_AT_ONCE_MAX * plan.tier_size:
-            return None
-        much = (
-            f"{tokens} tokens at once are more than {TIERS_AT_ONCE_MAX} tiers of plan {plan.plan_id}, "
-            f"whose tier_size is {plan.tier_size}: is that the plan that was meant?"
-        )
-        return Parking(ParkReason.IMPLAUSIBLE, much)
+
+def too_many_tiers(plan: Plan, tokens: int) -> Parking | None:
+    """Why a person should look at the plan before so many tokens at once begin tiers on it, if anything."""
+    if plan.tier_size is None or tokens <= TIERS_AT_ONCE_MAX * plan.tier_size:
+        return None
+    much = (
+        f"{tokens} tokens at once are more than {TIERS_AT_ONCE_MAX} tiers of plan {plan.plan_id}, "
+        f"whose tier_size is {plan.tier_size}: is that the plan that was meant?"
+    )
+    return Parking(ParkReason.IMPLAUSIBLE, much)
 
 
 def rate(event: Rateable, plan: Plan, currencies: Container[str], book: PriceBook) -> Rated | Parking:

@@ -91,6 +91,14 @@ _retrying = Retrying(
 )
 
 
+def when_lost(forget_read: Callable[[], None]) -> None:
+    """Call this whenever connections were lost: what comes back may be a database of an earlier time, or another.
+
+    Whoever keeps what was read of it, and compares revisions, would find numbers that have been given out twice.
+    """
+    _forgetting.append(forget_read)
+
+
 @lru_cache(maxsize=1)
 def engine() -> Engine:
     """This process's connections: as many as it was allowed, and one more for a look beside them."""
@@ -104,6 +112,7 @@ def asking_engine() -> Engine:
 
 
 _allowed = {"connections": 1}
+_forgetting: list[Callable[[], None]] = []
 #: In whose scope a connection stands that questions are asked on.
 _HELD = "scope"
 
@@ -282,6 +291,8 @@ def _is_rolled_back(connection: Connection) -> bool:
 def _drop_connections(through: Callable[[], Engine]) -> None:
     """A server that went away leaves broken connections behind: start from none."""
     through().dispose()
+    for forget_read in _forgetting:
+        forget_read()
 
 
 def _said(error: BaseException) -> str:

@@ -189,16 +189,20 @@ Locked = tuple[Decimal, int, int, Decimal, str]
 """balance, last seq, revision of the account, debt, open grants as they are kept"""
 
 
-def lock(connection: Connection, wallet_keys: Sequence[tuple[str, int]]) -> list[Locked]:
-    """Lock these (tenant, wallet), which are sorted, FOR NO KEY UPDATE: how each stands. A wallet is never removed."""
+def lock(connection: Connection, wallet_keys: Sequence[tuple[str, int]]) -> list[Locked] | None:
+    """Lock these (tenant, wallet), which are sorted, FOR NO KEY UPDATE: how each stands.
+
+    None where one is missing. A wallet is never removed: it was read in a transaction that was rolled back.
+    """
     tenant_ids, wallet_ids = zip(*wallet_keys, strict=True)
     if tenant_ids[0] == tenant_ids[-1]:
-        rows = connection.execute(_LOCK_OF_TENANT, (tenant_ids[0], bigints(wallet_ids)), binary=True)
-        return cast("list[Locked]", rows.fetchall())
-    rows = connection.execute(_LOCK, (texts(tenant_ids), bigints(wallet_ids)), binary=True)
-    # By name: text need not be sorted there as it is here.
-    found = {row[-2:]: row[:-2] for row in rows.fetchall()}
-    return cast("list[Locked]", [found[key] for key in wallet_keys])
+        rows = connection.execute(_LOCK_OF_TENANT, (tenant_ids[0], bigints(wallet_ids)), binary=True).fetchall()
+    else:
+        # By name: text need not be sorted there as it is here.
+        answers = connection.execute(_LOCK, (texts(tenant_ids), bigints(wallet_ids)), binary=True)
+        found = {row[-2:]: row[:-2] for row in answers.fetchall()}
+        rows = [found[key] for key in wallet_keys if key in found]
+    return cast("list[Locked]", rows) if len(rows) == len(wallet_keys) else None
 
 
 def lock_of_customer(connection: Connection, tenant_id: str, customer_id: str) -> list[WalletRow]:

@@ -20,7 +20,7 @@ from billing.plans import Plan
 from billing.quotas import Quota, Scope
 from config.settings import settings
 from db import usage as rows
-from db.session import Connection
+from db.session import Connection, when_lost
 from db.usage import AccountRow, AccountWallet, PeriodRow
 from services.books import catalogue
 
@@ -79,8 +79,12 @@ def read(
     *,
     with_terms: bool = False,
     oldest: datetime | None = None,
+    is_kept: bool = True,
 ) -> dict[Identity, Account]:
     """Those customers that exist, fresh from the database; they are kept from now on.
+
+    Not so by a transaction that has written some of it: it may yet be rolled back, and never have been.
+
 
     With the terms of all, or of those alone who have no period of `now`; with periods as far back as usage may lie, or
     as it does: `oldest`.
@@ -96,9 +100,10 @@ def read(
     plans = catalogue.plans(connection, {(i[0], *key) for i, account in found.items() for key in _plan_keys(account)})
     for (tenant_id, _), account in found.items():
         account.plans = {key: plans[tenant_id, *key] for key in _plan_keys(account)}
-    if len(_kept) + len(found) > KEPT_MAX:
-        _kept.clear()
-    _kept.update(found)
+    if is_kept:
+        if len(_kept) + len(found) > KEPT_MAX:
+            _kept.clear()
+        _kept.update(found)
     return found
 
 
@@ -188,3 +193,6 @@ def _plan_keys(account: Account) -> set[PlanKey]:
     if terms := account.known_terms:
         keys |= {terms.plan} if terms.next_plan is None else {terms.plan, terms.next_plan}
     return keys
+
+
+when_lost(forget_all)

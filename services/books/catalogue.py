@@ -13,7 +13,7 @@ from db import customers as customer_rows
 from db import prices as price_rows
 from db import quotas as quota_rows
 from db import scope
-from db.session import Connection
+from db.session import Connection, when_lost
 
 PlanKey = tuple[str, str, int]
 """tenant, plan, version"""
@@ -125,3 +125,6 @@ def forget() -> None:
     _quota_books.clear()
     _named_quotas.clear()
     _installations.clear()
+
+
+when_lost(forget)

@@ -17,7 +17,7 @@ def current(connection: Connection, customers: Sequence[Identity], now: datetime
     """The open period of each customer; begins those that are not there yet. The caller holds their wallets."""
     found = {
         identity: place(now, account.periods, now, account.terms).period
-        for identity, account in accounts.read(connection, set(customers), now, with_terms=True).items()
+        for identity, account in accounts.read(connection, set(customers), now, with_terms=True, is_kept=False).items()
     }
     begin(connection, [(identity, period) for identity, period in found.items() if period.is_new])
     return found

@@ -172,7 +172,7 @@ def _turn_one(customer: _Customer, chunk: _Chunk) -> None:
     known = [as_period(one) for one in customer.periods]
     has_ended = row.ended_at is not None and row.ended_at <= now
     # Rows that are there are joined up even then: usage goes on being counted, whatever became of the subscription.
-    until = known[-1].starts_at if has_ended and known else now
+    until = min(known[-1].starts_at, now) if has_ended and known else now
     begun = _begun(tuple(known), until, customer.terms)
     for one, period in zip(customer.periods, known, strict=True):
         if one.opened_at is None and one.starts_at <= now:
@@ -182,7 +182,8 @@ def _turn_one(customer: _Customer, chunk: _Chunk) -> None:
         span = (period.starts_at, period.ends_at)
         chunk.begun.append(OpenedPeriod(*customer.identity, *span, *period.plan_key, period.time_zone, now))
         chunk.opened.append((customer, period))
-    last = max((*known, *begun))
+    # Usage may have begun a later one; that opens when its time has come.
+    last = max(period for period in (*known, *begun) if period.starts_at <= now)
     chunk.due.append(Due(*customer.identity, None if has_ended and last.ends_at <= now else last.ends_at))
     if row.next_plan_at is not None and row.next_plan_at <= last.starts_at:
         chunk.on_next_plan.append(customer.identity)

@@ -88,13 +88,13 @@ def lock_wallets(connection: Connection, charges: Sequence[Charge]) -> dict[tupl
     keys = sorted(read)
     debited = {(c.event.tenant_id, c.wallet_id) for c in charges}
     locked = wallet_rows.lock(connection, keys)
-    standing = {}
-    for key, (balance, last_seq, revision, debt, kept) in zip(keys, locked, strict=True):
-        if revision != read[key]:
-            accounts.forget((c.event.tenant_id, c.event.customer_id) for c in charges)
-            raise Stale
-        standing[key] = Standing(balance, last_seq, debt, opened(kept) if key in debited else [])
-    return standing
+    if locked is None or any(one[2] != read[key] for key, one in zip(keys, locked, strict=True)):
+        accounts.forget((c.event.tenant_id, c.event.customer_id) for c in charges)
+        raise Stale
+    return {
+        key: Standing(balance, last_seq, debt, opened(kept) if key in debited else [])
+        for key, (balance, last_seq, _, debt, kept) in zip(keys, locked, strict=True)
+    }
 
 
 def _begin_periods(connection: Connection, tallies: Iterable[Tally]) -> None:

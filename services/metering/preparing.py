@@ -18,7 +18,7 @@ from billing.money import ZERO, written
 from billing.periods import Period, place, place_known
 from billing.plans import LateEvents
 from billing.prices import PriceBook
-from billing.rating import Bounds, Line, Parking, ParkReason, Window, rate
+from billing.rating import Bounds, Line, Parking, ParkReason, Window, rate, too_many_tiers
 from config import faults
 from config.settings import settings
 from db import customers as customer_rows
@@ -43,6 +43,8 @@ class Tab:
     account: Account
     periods: Sequence[Period]
     tallies: dict[datetime, Tally] = field(default_factory=dict)
+    tokens: dict[datetime, int] = field(default_factory=dict)
+    """on plans with tiers, by the period's start"""
 
 
 class First(msgspec.Struct):
@@ -158,8 +160,11 @@ def _charge(event: Event, tab: Tab, rules: "_Rules", now: datetime) -> Charge | 
     rated = rate(event, plan, account.wallets, rules.book)
     if isinstance(rated, Parking):
         return rated
-    if rules.window and (parking := rules.window.implausible_on(plan, rated.tokens)):
-        return parking
+    if plan.tier_size is not None:
+        at_once = tab.tokens.get(period.starts_at, 0) + rated.tokens
+        if parking := too_many_tiers(plan, at_once):
+            return parking
+        tab.tokens[period.starts_at] = at_once
     tally = tab.tallies.get(period.starts_at)
     if tally is None:
         tally = tab.tallies[period.starts_at] = Tally(event.tenant_id, event.customer_id, period, plan)

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import islice
 
 from billing.errors import DatabaseSlow
 from billing.fingerprints import FINGERPRINT_VERSION
@@ -19,6 +18,7 @@ from db import usage as usage_rows
 from db.alerts import Cause, raise_once
 from db.parked import ParkedInput
 from db.session import Connection, in_transaction
+from services.books import accounts
 from services.metering.envelopes import Received, Unusable, open_envelope
 from services.metering.posting import NOTHING_POSTED, post
 from services.metering.preparing import Prepared, prepare, settle
@@ -82,11 +82,10 @@ def record(
     none of the keys was known.
     """
     outcome = Outcome()
-    events = iter(received)
-    rest = list(unusable)
-    while (part := list(islice(events, settings().envelope_slice_events))) or rest:
-        outcome += _recorded(_Recording(part, rest, now, is_deferred, guard))
-        rest = []
+    most = settings().envelope_slice_events
+    for start in range(0, max(len(received), len(unusable)), most):
+        some, bad = received[start : start + most], unusable[start : start + most]
+        outcome += _recorded(_Recording(some, bad, now, is_deferred, guard))
     return outcome
 
 
@@ -150,6 +149,9 @@ class _Recording:
         return replace(self, received=first), replace(self, received=second, unusable=())
 
     def _prepare(self, connection: Connection) -> Prepared:
+        if self.guard is not None or self.is_deferred:
+            # What is kept may be out of date, and only a charge is verified: not a refusal, and not a price that waits.
+            accounts.forget((one.event.tenant_id, one.event.customer_id) for one in self.received)
         prepared = prepare(connection, self.received, self.now, settings().bounds) if self.received else Prepared()
         prepared.unusable += self.unusable
         if self.is_deferred:

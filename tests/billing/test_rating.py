@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from billing.plans import Plan
 from billing.prices import Price, PriceBook
-from billing.rating import Bounds, Line, Parking, ParkReason, Rated, rate
+from billing.rating import Bounds, Line, Parking, ParkReason, Rated, rate, too_many_tiers
 from centavo import Item
 from tests.billing.made import PREPAID, TIERS, a_price, an_event, an_item, quantities, unit_prices
 
@@ -148,7 +148,7 @@ def test_quantities_above_the_bound_are_named_in_the_reason(quantity: Decimal) -
 )
 def test_a_plan_whose_tiers_are_too_small_waits_for_a_person(plan: Plan, tokens: int, is_believed: bool) -> None:
     """Its size was meant in millions, maybe: each tier would be a payment."""
-    parking = Bounds().at(NOW).implausible_on(plan, tokens)
+    parking = too_many_tiers(plan, tokens)
 
     assert (parking is None) == is_believed
     assert parking is None or (parking.reason is ParkReason.IMPLAUSIBLE and "tier_size" in parking.detail)

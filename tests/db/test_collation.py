@@ -95,7 +95,7 @@ def test_wallets_of_several_tenants_are_told_apart_by_name(billing_database: str
     keys = [(str(tenant_id), int(number)) for tenant_id, number in rows("SELECT tenant_id, wallet_id FROM wallets")]
 
     def balances(asked: list[tuple[str, int]]) -> list[Decimal]:
-        return in_transaction(lambda connection: [locked[0] for locked in wallets.lock(connection, asked)])
+        return in_transaction(lambda connection: [locked[0] for locked in wallets.lock(connection, asked) or ()])
 
     assert balances(keys) == [*reversed(balances(keys[::-1]))]
     assert len({*balances(keys)}) == 2

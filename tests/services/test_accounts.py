@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 
-from db.session import in_transaction
-from services.books import accounts
+from billing.errors import DatabaseUnavailable
+from config.settings import settings
+from db.session import Connection, in_transaction
+from services.books import accounts, catalogue, periods
 from services.books.accounts import Account, TermsUnread
 from services.metering.usage import record_usage
 from services.oversight.audit import audit
@@ -93,3 +96,63 @@ def test_a_customer_without_wallets_is_one() -> None:
     used(datetime.now(UTC), datetime.now(UTC))
 
     assert rows("SELECT status, park_reason FROM usage_events") == [("parked", "currency_mismatch")]
+
+
+A_WALLET = b"INSERT INTO wallets (tenant_id, customer_id, currency, created_at) VALUES (%s, 'ana', %s, now())"
+
+
+class GaveUpError(Exception):
+    """Something else of the same transaction went wrong."""
+
+
+def test_what_a_transaction_read_that_was_rolled_back_fails_nobody() -> None:
+    """A wallet that never came to be, at a revision that is then another's: usage reads again what there is."""
+    now = in_month(10)
+    catalogues(in_month(1, 9))
+    for name in ("ana", "bob"):
+        a_customer(name, credit="100", now=in_month(1, 9))
+
+    def opened_for_nothing(connection: Connection) -> None:
+        connection.execute(A_WALLET, (TENANT, "BRL"))
+        accounts.read(connection, {(TENANT, "ana")}, now)
+        raise GaveUpError
+
+    with pytest.raises(GaveUpError):
+        in_transaction(opened_for_nothing)
+    with psycopg.connect(settings().required("database_url")) as another:
+        another.execute(A_WALLET, (TENANT, "EUR"))
+
+    events = [an_event(who, key=who, occurred_at=now) for who in ("ana", "bob")]
+    assert record_usage(an_envelope(*events), now).charged == 2
+
+
+def test_a_month_that_was_not_begun_after_all_is_not_kept() -> None:
+    now = in_month(10)
+    catalogues(in_month(1, 9))
+    a_customer("ana", credit="100", now=in_month(1, 9))
+
+    def begun_for_nothing(connection: Connection) -> None:
+        periods.current(connection, [(TENANT, "ana")], now)
+        raise GaveUpError
+
+    with pytest.raises(GaveUpError):
+        in_transaction(begun_for_nothing)
+
+    used(now, now)
+    assert begun()[-1] == ("2026-11-01", 1)
+
+
+def test_nothing_is_kept_of_a_database_that_was_lost() -> None:
+    """It may be another when it comes back: of an earlier time, in which a revision meant something else."""
+    now = in_month(10)
+    catalogues(in_month(1, 9))
+    a_customer("ana", credit="100", now=in_month(1, 9))
+    used(now, now)
+    kept = found("ana", now), catalogue.without_quotas(TENANT)
+
+    with pytest.raises(DatabaseUnavailable):
+        in_transaction(lambda connection: connection.execute("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    assert None not in kept
+    assert catalogue.without_quotas(TENANT) is None
+    assert found("ana", now) is not kept[0]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from config.settings import settings
+from services.metering.parked import replay
 from services.metering.redelivery import record_in_parts
 from services.metering.usage import Outcome, record_usage
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
@@ -367,3 +368,33 @@ def test_an_event_that_postgres_refuses_is_parked_and_the_others_are_charged() -
     assert [(o.charged, o.duplicates, o.parked) for o in outcomes] == [(6, 0, 1), (0, 6, 0)]
     assert [(k.reason, k.key, k.times_seen) for k in kept()] == [("unrecordable", "bad", 2)]
     assert wallet("ana") == Decimal("9.82")
+
+
+def test_however_much_is_malformed_what_is_good_is_charged() -> None:
+    """In transactions of a bounded size: one of all could take longer than a transaction may, for ever."""
+    catalogues()
+    a_customer("ana", credit="10")
+    most = settings().envelope_slice_events
+    bad = [b'{"no":%d}' % number for number in range(2 * most + 1)]
+
+    outcome = record_usage(an_envelope(an_event("ana"), *bad, an_event("ana")), now())
+
+    assert outcome == Outcome(received=2 * most + 3, charged=2, parked=2 * most + 1)
+    assert rows("SELECT count(*) FROM parked_inputs GROUP BY xmin ORDER BY 1") == [(1,), (most,), (most,)]
+
+
+def test_what_would_begin_a_hundred_tiers_and_more_at_once_waits_for_a_person() -> None:
+    """Of a customer together: a plan whose size was meant in millions makes a payment of every event."""
+    catalogues()
+    for name in ("ana", "bob"):
+        a_customer(name, plan="tiers-8m", currencies=("BRL",))
+    much = [an_event("ana", [tokens(90_000_000)], key=f"ana{number:02}") for number in range(10)]
+
+    outcome = record_usage(an_envelope(*much, an_event("bob", [tokens(90_000_000)])), now())
+
+    assert (outcome.charged, outcome.parked) == (9, 2)
+    assert rows("SELECT key, park_reason FROM usage_events WHERE status = 'parked' ORDER BY key") == [
+        ("ana08", "implausible"),
+        ("ana09", "implausible"),
+    ]
+    assert replay("event:acme/ana08", now()).charged == 1

@@ -6,12 +6,14 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import psycopg
 import pytest
 
 from billing.errors import BillingMethodRefused, InsufficientCredits, PriceNotFound, QuotaExceeded, Rejected
 from billing.quotas import Per, Scope
 from billing.quotes import BillingMethod
 from centavo import UsageEvent
+from config.settings import settings
 from db import session
 from services.books.credits import Grant, grant
 from services.desk import quotas
@@ -254,3 +256,26 @@ def test_of_two_months_that_are_open_that_one_is_asked_in_which_it_counts(*, is_
         use("tia")
     assert use("tom").status == "charged"
     assert rows("SELECT 1 FROM payments WHERE kind = 'tier'") == []
+
+
+ON_TIERS = b"UPDATE periods SET plan_id = 'tiers-8m', plan_version = 1"
+
+
+def test_a_plan_that_another_process_changed_is_what_cover_is_asked_on() -> None:
+    """What this one keeps of the customer is verified for a charge; a refusal would verify nothing."""
+    record_usage(an_envelope(event("warm", 1)), NOW)
+    with psycopg.connect(settings().required("database_url")) as another:
+        another.execute(ON_TIERS)
+
+    assert covered(event("covered", 900)).status == "charged"
+
+
+def test_usage_that_waits_waits_at_the_price_of_now() -> None:
+    record_usage(an_envelope(event("warm", 1)), NOW)
+    with psycopg.connect(settings().required("database_url")) as another:
+        another.execute(ON_TIERS)
+
+    waiting = record_one(event("waits"), NOW, is_deferred=True)
+
+    assert waiting.status == "pending"
+    assert not waiting.cost

@@ -11,6 +11,7 @@ import pytest
 from billing.plans import Anchor, Proration
 from services.books.credits import Grant, break_expired, grant
 from services.cycle import months, subscriptions
+from services.metering.parked import replay
 from tests.factories import TENANT, tokens
 from tests.looking import entries, one, rows, wallet
 from tests.services.monthly import (
@@ -247,3 +248,16 @@ def test_what_credits_are_worth_does_not_depend_on_when_somebody_looked(looks: l
     assert wallet("ana") == Decimal(-5) + march
     assert grants() == [(Decimal(10), Decimal(0)), (Decimal(10), Decimal(0)), (march, march)]
     assert one("SELECT debt FROM wallets WHERE currency = 'USD'") == (Decimal(5),)
+
+
+def test_usage_of_the_far_future_begins_no_month_before_its_time() -> None:
+    """A person may let it count; what lies between is begun as it comes, each month with its fee."""
+    offered(a_plan())
+    joined(JANUARY + 5 * DAY)
+    used(APRIL + 400 * DAY, tokens(7), came=JANUARY + 6 * DAY, key="ahead")
+    assert replay("event:acme/ahead", JANUARY + 6 * DAY).charged == 1
+
+    looks = [turned(at).fees for at in (JANUARY + 7 * DAY, FEBRUARY - DAY, FEBRUARY, FEBRUARY + DAY, MARCH + DAY)]
+
+    assert looks == [1, 0, 1, 0, 1]
+    assert [start for start, *_ in fees()] == [JANUARY, FEBRUARY, MARCH]
