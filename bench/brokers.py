@@ -27,7 +27,7 @@ class Broker:
     def watched(self, *names: str) -> Iterator[Callable[[], int]]:
         """How many messages of these queues are not acknowledged."""
         if self.rabbitmq is None:
-            with closing(RedisQueue(self.url, *names)) as queue:
+            with closing(RedisQueue(self.url, *names, unacked=queues.UNACKNOWLEDGED)) as queue:
                 yield queue.left
             return
         server = self.rabbitmq

@@ -28,6 +28,7 @@ from db.migrate import migrate
 from services.books import tenants
 from services.books.catalogue_files import read_plans, read_prices
 from services.desk import prices
+from tasks.queues import UNACKNOWLEDGED
 
 ROOT = Path(__file__).resolve().parent.parent
 TIME_ZONE = "America/Sao_Paulo"
@@ -130,7 +131,7 @@ def fill(target: Target, events: int, *, hot: bool, first: int, make: EventMaker
 def drain(target: Target, events: int, *, hot: bool = False, first: int = 0, make: EventMaker | None = None) -> float:
     """One round: fill the queue, start a worker, time it; events a second."""
     before = charged(target.database_url)
-    with closing(RedisQueue(target.broker_url, "usage")) as queue:
+    with closing(RedisQueue(target.broker_url, "usage", unacked=UNACKNOWLEDGED)) as queue:
         envelopes = fill(target, events, hot=hot, first=first, make=make)
         with worker(target.database_url, target.broker_url) as process:
             drained = watch_drain(queue.left, messages=envelopes, events=events, worker=process)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.drain import Target, fill, worker
 from bench.measure import RedisQueue, percentile, watch_drain
+from tasks.queues import UNACKNOWLEDGED
 
 LOCKED = "wallets were locked"
 
@@ -23,7 +24,10 @@ class Locks:
 
 def measure_locks(target: Target, events: int, *, hot: bool, first: int) -> Locks:
     """Drain a queue with two pool children that log how long each transaction held its wallets."""
-    with tempfile.TemporaryDirectory() as folder, closing(RedisQueue(target.broker_url, "usage")) as queue:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(RedisQueue(target.broker_url, "usage", unacked=UNACKNOWLEDGED)) as queue,
+    ):
         log = Path(folder) / "worker.log"
         envelopes = fill(target, events, hot=hot, first=first)
         with worker(target.database_url, target.broker_url, log_file=log, LOG_LEVEL="DEBUG") as process:

@@ -79,19 +79,21 @@ class RedisQueue:
 
     A worker with late acknowledgement commits first, so a message that is gone stands for committed work;
     what waits in the worker's prefetch buffer is still counted. Reading this is a few O(1) commands to the
-    broker and nothing to the database: it doesn't slow what it measures.
+    broker and nothing to the database: it doesn't slow what it measures. `unacked` is the key of what the
+    workers have taken: each application has its own.
     """
 
-    def __init__(self, broker_url: str, *queues: str) -> None:
+    def __init__(self, broker_url: str, *queues: str, unacked: str) -> None:
         self._client: Redis = Redis.from_url(broker_url)
         self._queues = queues
+        self._unacked = unacked
 
     def left(self) -> int:
-        """Messages waiting, plus those delivered and not yet acknowledged (of all queues of this broker)."""
+        """Messages waiting, plus those delivered and not yet acknowledged (of all queues of these workers)."""
         with self._client.pipeline(transaction=True) as pipeline:
             for queue in self._queues:
                 pipeline.llen(queue)
-            pipeline.hlen("unacked")
+            pipeline.hlen(self._unacked)
             return sum(map(int, pipeline.execute()))
 
     def close(self) -> None:

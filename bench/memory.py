@@ -8,6 +8,7 @@ import psutil
 
 from bench.drain import Target, charged, fill, worker
 from bench.measure import RedisQueue
+from tasks.queues import UNACKNOWLEDGED
 
 FIRST_EVENTS = 100_000
 LOOK_SECONDS = 0.05
@@ -30,7 +31,7 @@ class Memory:
 def measure_memory(target: Target, events: int, *, first: int) -> Memory:
     """Let one worker with one child work `events` events, in portions of 100,000."""
     with (
-        closing(RedisQueue(target.broker_url, "usage")) as queue,
+        closing(RedisQueue(target.broker_url, "usage", unacked=UNACKNOWLEDGED)) as queue,
         worker(target.database_url, target.broker_url, children=1) as process,
     ):
         sizes = []

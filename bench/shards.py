@@ -14,6 +14,7 @@ from centavo import Producer
 from centavo.shards import queue_of
 from config import clock
 from sandbox.processes import await_condition
+from tasks.queues import UNACKNOWLEDGED
 
 SHARDS = 2
 #: Where envelopes wait until all workers are ready: the first one would otherwise work alone for a while.
@@ -46,7 +47,7 @@ def _drain(
     names = [queue_of("usage", shard, shards) for shard in range(shards)]
     with (
         tempfile.TemporaryDirectory() as folder,
-        closing(RedisQueue(target.broker_url, "usage", *{*names} - {"usage"})) as queue,
+        closing(RedisQueue(target.broker_url, "usage", *{*names} - {"usage"}, unacked=UNACKNOWLEDGED)) as queue,
         Redis.from_url(target.broker_url) as broker,
         ExitStack() as running,
     ):

@@ -76,7 +76,7 @@ class Valkey:
     @staticmethod
     def _count(client: "redis.Redis") -> int:
         waiting = sum(int(client.llen(queue)) for queue in queues.names(settings()))
-        return waiting + int(client.hlen("unacked"))
+        return waiting + int(client.hlen(queues.UNACKNOWLEDGED))
 
 
 class Rabbit:

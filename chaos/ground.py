@@ -31,6 +31,7 @@ from services.collecting import cards, gateways
 from services.collecting.gateways import gateway
 from services.metering.usage import record_usage
 from tasks import names
+from tasks.queues import UNACKNOWLEDGED
 
 TENANT = "chaos"
 QUEUES = ("payments", "ticks")
@@ -81,7 +82,7 @@ class Ground:
         """Messages that wait or are under way, in any queue."""
         with closing(Redis.from_url(self.stack.addresses.broker_url)) as client:
             waiting = sum(int(client.llen(queue)) for queue in QUEUES)
-            return waiting + int(client.hlen("unacked"))
+            return waiting + int(client.hlen(UNACKNOWLEDGED))
 
     def stop(self) -> None:
         for process in reversed(self.processes):

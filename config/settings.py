@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from billing.affordability import BUFFER_MAX
 from billing.errors import CentavoError
 from billing.rating import Bounds
+from centavo.addresses import verified
 
 STATE_FILE = "state.json"
 CLOCK_FILE = "clock.json"
@@ -140,6 +141,12 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_absent(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _with_a_certificate(cls, value: SecretStr | None) -> SecretStr | None:
+        """Whoever opens a connection takes the address from here."""
+        return value and SecretStr(verified(value.get_secret_value()))
 
     @field_validator("low_balance")
     @classmethod

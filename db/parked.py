@@ -51,6 +51,7 @@ class ParkedRow(NamedTuple):
     parked_at: datetime
 
 
+# The bytes of a message do not say which task it is for, so each unknown one that has them is named.
 _PARK = """
 INSERT INTO parked_inputs AS p (
     input_hash, raw, reason, detail, tenant_id, customer_id, key, times_seen, first_seen_at, last_seen_at)
@@ -61,7 +62,10 @@ SELECT i.*, %(now)b, %(now)b FROM unnest(
 ORDER BY i.input_hash
 ON CONFLICT (input_hash) DO UPDATE
 SET times_seen = p.times_seen + excluded.times_seen, last_seen_at = excluded.last_seen_at, reason = excluded.reason,
-    detail = excluded.detail, replayed_at = NULL
+    replayed_at = NULL, detail = CASE
+        WHEN excluded.reason <> 'task_unknown' OR p.reason <> excluded.reason THEN excluded.detail
+        WHEN strpos(p.detail, excluded.detail) > 0 THEN p.detail
+        ELSE left(p.detail || '; ' || excluded.detail, 1000) END
 RETURNING (xmax = 0) AS is_new
 """
 

@@ -32,14 +32,12 @@ from services.collecting.gateways import gateway
 from services.desk import prices, reports
 from services.desk.reports import CustomerSummary, Progress
 from services.oversight.audit import Audit, audit
-from tasks.queues import depths, of_usage
+from tasks.queues import UNACKNOWLEDGED, depths, of_usage
 
 POLL_SECONDS = 0.1
 #: Nothing has moved for so long: something is broken, and waiting on would only hide it.
 STALLED_SECONDS_MAX = 60.0
 CUSTOMERS_A_STEP = 500
-#: Where kombu keeps what a worker has taken and not yet acknowledged.
-UNACKNOWLEDGED = "unacked"
 
 
 class DemoFailed(CentavoError):

@@ -27,14 +27,12 @@ from db.session import Connection, in_transaction
 from sandbox.stack import ROOT, Stack
 from sandbox.year_plan import Step
 from tasks import names
-from tasks.queues import of_usage
+from tasks.queues import UNACKNOWLEDGED, of_usage
 
 #: From one look at the broker to the next: short at first, longer while there is much to do.
 POLL_SECONDS_MIN, POLL_SECONDS_MAX, POLL_GROWTH = 0.002, 0.05, 1.3
 STALLED_SECONDS_MAX = 60.0
 LOOK_AT_PROCESSES_SECONDS = 0.5
-#: Where kombu keeps what a worker has taken and not yet acknowledged.
-UNACKNOWLEDGED = "unacked"
 #: A look that finds work again and again after so many ticks finds what no tick can do.
 ROUNDS_MAX = 60
 

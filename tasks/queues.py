@@ -25,6 +25,15 @@ from config.settings import Settings, settings
 REDELIVERIES_MAX = 10_000
 #: The version of ids that say when they were made, as envelopes have them.
 TIME_ORDERED = 7
+#: Where on Redis lies what workers have taken and not acknowledged: a hash, its index by time, and a lock. kombu's own
+#: names for them are those of every Celery application in the same database, and each puts back what lies there after
+#: a timeout of its own, whosever it is.
+UNACKED_KEYS = {
+    "unacked_key": "centavo.unacked",
+    "unacked_index_key": "centavo.unacked_index",
+    "unacked_mutex_key": "centavo.unacked_mutex",
+}
+UNACKNOWLEDGED = UNACKED_KEYS["unacked_key"]
 
 
 def is_rabbitmq(broker_url: str) -> bool:

@@ -69,6 +69,7 @@ def transport_options(chosen: Settings) -> dict[str, Any]:
         # How long a confirmation is waited for: worker/rabbitmq.py.
         return {"confirm_publish": True}
     return {
+        **queues.UNACKED_KEYS,
         # A message that nobody acknowledged comes back after this many seconds: a main process was killed.
         "visibility_timeout": chosen.visibility_timeout_seconds,
         "unacked_restore_interval": min(10, max(1, chosen.visibility_timeout_seconds // 3)),

@@ -21,6 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from billing.rating import ParkReason
 from tasks import names
+from worker.earlier import EarlierQoS
 
 log = get_logger(__name__)
 
@@ -79,6 +80,14 @@ class CarefulQoS(redis.QoS):
     A child may be done with a message when its channel is closed already. To kombu that is an accident without a
     name, at which Celery ends the worker; here it is a broken connection, at which it goes on.
     """
+
+    def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
+        super().__init__(channel, prefetch_count)  # type: ignore[no-untyped-call]
+        self._earlier = EarlierQoS(channel)
+
+    def restore_visible(self, start: int = 0, num: int | None = 10, interval: int = 10) -> None:
+        super().restore_visible(start, num, interval)  # type: ignore[no-untyped-call]
+        self._earlier.restore_ours()
 
     def ack(self, delivery_tag: str) -> None:
         try:

@@ -11,6 +11,8 @@ from bench.naive import tables
 from bench.naive.record import record
 
 QUEUE = "naive"
+#: Where kombu keeps what was taken and not acknowledged, if it is not told otherwise.
+UNACKED = "unacked"
 
 # Never the current app: a benchmark may load the project's tasks into the same process.
 app = Celery("naive", set_as_current=False)

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 import psycopg
 
 from bench.measure import Drain, RedisQueue, watch_drain
-from bench.naive.app import QUEUE
+from bench.naive.app import QUEUE, UNACKED
 from bench.naive.enqueue import enqueue
 
 CHILDREN = 2
@@ -62,7 +62,7 @@ def drain(
     Rounds on the same tables need different events: move `first` on by `events`.
     """
     before = charged(database_url)
-    with closing(RedisQueue(broker_url, QUEUE)) as queue:
+    with closing(RedisQueue(broker_url, QUEUE, unacked=UNACKED)) as queue:
         if left := queue.left():
             raise RuntimeError(f"{left} messages are on the broker already: start with an empty one")
         enqueue(broker_url, events, customers, hot=hot, first=first)

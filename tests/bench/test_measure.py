@@ -48,9 +48,9 @@ def test_a_percentile_is_a_value_that_was_seen(share: float, expected: float) ->
 def test_a_queue_counts_what_waits_and_what_is_not_acknowledged_yet(broker_url: str) -> None:
     with Redis.from_url(broker_url) as client:
         client.rpush("usage", "a", "b")
-        client.hset("unacked", "tag", "c")
+        client.hset("taken", "tag", "c")
 
-    with closing(RedisQueue(broker_url, "usage")) as queue:
+    with closing(RedisQueue(broker_url, "usage", unacked="taken")) as queue:
         assert queue.left() == 3
 
 

@@ -9,7 +9,7 @@ import pytest
 from bench import workload
 from bench.measure import RedisQueue, watch_drain
 from bench.naive import tables, worker
-from bench.naive.app import QUEUE
+from bench.naive.app import QUEUE, UNACKED
 from bench.naive.enqueue import enqueue, message_of
 from bench.naive.record import record
 
@@ -30,7 +30,7 @@ def test_a_worker_charges_200_events_once_each_though_some_come_twice(
     enqueue(broker_url, 50, CUSTOMERS, first=150)
 
     with (
-        closing(RedisQueue(broker_url, QUEUE)) as queue,
+        closing(RedisQueue(broker_url, QUEUE, unacked=UNACKED)) as queue,
         worker.running(database_url, broker_url) as process,
     ):
         watch_drain(queue.left, messages=250, events=250, worker=process, timeout_seconds=60)

@@ -19,6 +19,7 @@ from centavo.disk import DiskJournal
 from centavo.segments import frame, scan
 from tests.sdk.support import Broker, event, eventually, run_program
 
+NOBODY = 65534
 PAYLOADS = st.lists(st.binary(max_size=60), max_size=20)
 
 
@@ -153,6 +154,44 @@ class TestTakingOver:
         journal.close()
 
         assert files_in(tmp_path) == [".damaged"]
+
+    @pytest.mark.parametrize("has_lock", [True, False])
+    def test_what_another_user_left_there_stays_and_stops_nobody(self, server_folder: Path, has_lock: bool) -> None:
+        """As a producer of root's cron leaves it in a folder for everybody."""
+        directory = server_folder / f"journal-{has_lock}"
+        directory.mkdir()
+        directory.chmod(0o777)
+        theirs = DiskJournal(directory)
+        theirs.append(b"theirs")
+        theirs.close()
+        if not has_lock:
+            next(directory.glob("*.lock")).unlink()
+        left = sorted(directory.iterdir())
+        for path in left:
+            path.chmod(0)
+
+        ran = run_program(
+            f"""
+Producer("redis://127.0.0.1:1/0").close(0)  # loads what is needed
+if os.getuid() == 0:
+    os.setgid({NOBODY})
+    os.setuid({NOBODY})
+for _ in range(2):
+    producer = Producer("redis://127.0.0.1:1/0", journal=sys.argv[1])
+    print(producer.counters.adopted)
+    producer.emit(event("ours"))
+    producer.close(0)
+""",
+            str(directory),
+        )
+
+        assert (ran.returncode, ran.stdout.split()) == (0, ["0", "1"])
+        assert ran.stderr.count("can't be opened ([Errno 13] Permission denied") == 2
+        assert set(left) < set(directory.iterdir())
+        for path in left:
+            path.chmod(0o600)
+        assert left_in(directory)[0] == b"theirs"
+        assert len(left_in(directory)) == 3
 
     def test_a_fork_neither_holds_the_parents_lock_nor_loses_it(self, tmp_path: Path) -> None:
         ran = run_program(

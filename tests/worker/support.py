@@ -17,7 +17,7 @@ from config.settings import settings
 from sandbox.processes import ConditionNotMet, ManagedProcess, await_condition
 from sandbox.rabbitmq import RabbitMQServer
 from sandbox.valkey import ValkeyServer
-from tasks.queues import is_rabbitmq
+from tasks.queues import UNACKNOWLEDGED, is_rabbitmq
 from tests.looking import one, rows
 
 QUEUE = "usage"
@@ -130,7 +130,7 @@ class AtValkey(Broker):
     def _lengths(self) -> tuple[int, int]:
         with self._client.pipeline() as both:
             both.llen(QUEUE)
-            both.hlen("unacked")
+            both.hlen(UNACKNOWLEDGED)
             waiting, unacknowledged = both.execute()
         return int(waiting), int(unacknowledged)
 

@@ -287,3 +287,15 @@ def test_parked_bytes_are_what_was_sent(station: Station) -> None:
     station.broker.await_drained()
 
     assert Kept("task_unknown", "there is no task 'nowhere.to.be.found'", 1, body) in kept_inputs()
+
+
+def test_tasks_of_others_that_have_the_same_arguments_are_each_named(station: Station) -> None:
+    """The bytes of a body do not say which task it is for, and most that a schedule sends have no arguments."""
+    body = json.dumps([[uuid.uuid4().hex], {}, {}]).encode()
+
+    for name in ("shop.close_day", "shop.send_mail", "shop.close_day"):
+        station.broker.publish(body, {**task_headers(), "task": name})
+        station.broker.await_drained()
+
+    named = "there is no task 'shop.close_day'; there is no task 'shop.send_mail'"
+    assert Kept("task_unknown", named, 3, body) in kept_inputs()

@@ -60,7 +60,11 @@ class DiskJournal:
     def take_over(self) -> Iterator[Kept]:
         names = {path.name.partition(".")[0].partition("-")[0] for path in self._paths("*.lock", "*.events")}
         for lane in sorted(names - {self._lane}):
-            if lane in self._locks or not self._lock(lane):
+            try:
+                if lane in self._locks or not self._lock(lane):
+                    continue
+            except OSError as error:  # another user's, for one
+                _say_unopened(self._lock_path(lane), error)
                 continue
             self._inherited.add(lane)
             for path in self._paths(f"{lane}-*.events"):
@@ -162,16 +166,18 @@ class DiskJournal:
     def _lock(self, lane: str) -> bool:
         path = self._lock_path(lane)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        is_held = False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Who held it before may have removed the file: a lock on that would be nobody's.
             is_held = path.stat().st_ino == os.fstat(descriptor).st_ino
         except (BlockingIOError, FileNotFoundError):
-            is_held = False
-        if is_held:
-            self._locks[lane] = descriptor
-        else:
-            os.close(descriptor)
+            pass
+        finally:
+            if is_held:
+                self._locks[lane] = descriptor
+            else:
+                os.close(descriptor)
         return is_held
 
     def _lock_path(self, lane: str) -> Path:
@@ -179,8 +185,12 @@ class DiskJournal:
 
     def _open(self, path: Path) -> Iterator[Kept]:
         number = next(self._numbers)
-        segment = Segment.open(path)
-        found = segment.scan()
+        try:
+            segment = Segment.open(path)
+            found = segment.scan()
+        except OSError as error:
+            _say_unopened(path, error)
+            return
         self._segments[number] = segment
         self._bytes += segment.end
         _say(path, found)
@@ -215,6 +225,10 @@ class DiskJournal:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+
+def _say_unopened(path: Path, error: OSError) -> None:
+    logger.warning("the journal's file %s can't be opened (%s): usage there waits for a producer that may", path, error)
 
 
 def _say(path: Path, found: Scan) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import kombu.connection
 import kombu.messaging
 
+from centavo.addresses import verified
 from centavo.buffer import LOOK_SECONDS, Buffer
 from centavo.envelopes import CONTENT_ENCODING, CONTENT_TYPE, Message, again
 from centavo.receipts import ReceiptQueue
@@ -212,6 +213,7 @@ def _connection_to(broker_url: str, transport_options: Mapping[str, Any]) -> Any
         raise ValueError(f"{broker_url!r} is no broker URL such as redis://host:6379/0 or amqp://user:password@host//")
     if scheme in {"redis", "rediss", "sentinel"} and find_spec("redis") is None:
         raise ValueError(f"a {scheme}:// broker needs the redis client: install centavo[redis]")
+    broker_url = verified(broker_url)
     try:
         connection = _Connection(broker_url, connect_timeout=CONNECT_SECONDS_MAX)
         # Imports the transport now, in the caller's thread: a fork during an import in another thread hangs.

@@ -115,11 +115,15 @@ class Segment:
         return framed[HEAD_BYTES:]
 
     def scan(self) -> Scan:
-        """Look for the events in it, and cut off what is torn."""
-        found = scan(self.path.read_bytes())
-        if found.torn:
-            os.ftruncate(self.descriptor, self.path.stat().st_size - found.torn)
-        self.end = self.synced = self.path.stat().st_size
+        """Look for the events in it, and cut off what is torn. One that raises `OSError` is closed."""
+        try:
+            found = scan(self.path.read_bytes())
+            if found.torn:
+                os.ftruncate(self.descriptor, self.path.stat().st_size - found.torn)
+            self.end = self.synced = self.path.stat().st_size
+        except OSError:
+            self.close()
+            raise
         self.live = len(found.events)
         self.damaged = bool(found.damaged)
         return found
