@@ -12,6 +12,7 @@ from decimal import Decimal
 from itertools import count
 from typing import Any
 
+from billing.currencies import in_major
 from billing.errors import CustomerNotFound, DatabaseBusy, DatabaseSlow, NotFound, Stopping, Unavailable
 from billing.money import ZERO
 from billing.payments import AlertKind, PaymentKind
@@ -197,7 +198,7 @@ def _of_payment(facts: PaymentFacts) -> Iterator[Line]:
         LineKind.DISPUTED.value: (LineKind.DISPUTED, facts.disputed),
     }
     for name, (line_kind, minor) in stands.items():
-        if amount := Decimal(minor).scaleb(-2) - told.get(name, ZERO):
+        if amount := in_major(minor, facts.currency) - told.get(name, ZERO):
             yield Line(0, line_kind, amount, AccountKind.DUE, facts.currency, about=about, reference=reference)
 
 
