@@ -14,7 +14,8 @@ The class name is the fact, the docstring the message, the fields identify the r
     │   ├── InsufficientCredits, QuotaExceeded
     │   └── CatalogueMalformed, AuditRefused, UsageArchived, OutOfScope
     ├── Unavailable         the world is away: wait and try again
-    │   └── DatabaseUnavailable, BrokerUnavailable, EnvelopeBusy, CollectingUnavailable
+    │   ├── DatabaseUnavailable (DatabaseSlow, DatabaseBusy)
+    │   └── BrokerUnavailable, EnvelopeBusy, CollectingUnavailable
     ├── Stopping            the process was asked to stop while it waited
     └── BrokenInvariant     something that can't be true is: stop and page
 """
@@ -247,8 +248,12 @@ class DatabaseSlow(DatabaseUnavailable):
     """Postgres took longer than a transaction may take: it has much to do, or this was too much at once."""
 
 
+class DatabaseBusy(DatabaseUnavailable):
+    """Somebody holds rows that this needs for longer than it may wait; others' rows are free."""
+
+
 class TooSlow(CentavoError):
-    """Postgres takes longer for this than it may, again and again."""
+    """Postgres takes longer for this than it may, or somebody holds what it needs, again and again."""
 
 
 class EnvelopeBusy(Unavailable):

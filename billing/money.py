@@ -8,6 +8,8 @@ line is rounded once, half-even, to 12 places.
 import decimal
 from decimal import ROUND_HALF_EVEN, Decimal
 
+from billing.currencies import in_major
+
 COST_PLACES = 12
 DIGITS = 60
 ZERO = Decimal(0)
@@ -51,9 +53,9 @@ def written(amount: Decimal) -> str:
 
 
 def in_minor_units(amount_minor: int, currency: str) -> str:
-    """Minor units as people read them, for currencies with two decimal places.
+    """An amount of minor units as people read it, with the places that the currency has.
 
-    >>> in_minor_units(10000, "BRL")
-    'BRL 100.00'
+    >>> in_minor_units(10000, "BRL"), in_minor_units(10000, "JPY")
+    ('BRL 100.00', 'JPY 10000')
     """
-    return f"{currency} {Decimal(amount_minor).scaleb(-2):.2f}"
+    return f"{currency} {in_major(amount_minor, currency):f}"

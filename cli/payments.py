@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from billing.currencies import in_minor, places
 from billing.errors import Rejected
 from billing.money import in_minor_units, written
 from billing.payments import HoldReason, PaymentState, RefundState
@@ -29,8 +30,6 @@ Limit = Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")
 Key = Annotated[str, typer.Option(help="An idempotency key: the same key does it once.")]
 Wallet = Annotated[str, typer.Option(help="Of which wallet.")]
 PaidIn = Annotated[str, typer.Option(help="In which currency it is paid.")]
-
-MINOR_IN_ONE = 100
 
 
 @payments.command("list")
@@ -144,7 +143,9 @@ def refund(
     """Give a payment back, in full or in part, once per key."""
     way = gateway()
     tenant_id, payment_id = overview.named(payment)
-    asked = refunds.refund(tenant_id, payment_id, _minor(amount) if amount else None, reason, key, clock.now())
+    currency = overview.payment(tenant_id, payment_id).currency
+    amount_minor = _minor(amount, currency) if amount else None
+    asked = refunds.refund(tenant_id, payment_id, amount_minor, reason, key, clock.now())
     state = refunds.carry_out(tenant_id, asked.refund_id, way, clock.now()) or RefundState.SUBMITTING
     said = f"{in_minor_units(asked.amount_minor, asked.currency)} of payment {payment_id}"
     match state:
@@ -189,7 +190,7 @@ def top_up(
     currency: PaidIn = "BRL",
 ) -> None:
     """Let a customer buy value, once per key; the wallet gets it when the payment has come in."""
-    offer = Offer(_decimal(value), _minor(price), currency)
+    offer = Offer(_decimal(value), _minor(price, currency), currency)
     asked = topups.request(tenant_id, customer_id, wallet, offer, key, clock.now())
     bought = f"{wallet} {written(asked.credit_amount)} for {in_minor_units(asked.amount_minor, asked.currency)}"
     how = "is due" if asked.is_new else f"was asked for under this key before, and is {asked.state}"
@@ -210,7 +211,7 @@ def top_up_rule(
     off: Annotated[bool, typer.Option("--off", help="Keep the rule, and do not follow it.")] = False,
 ) -> None:
     """Let a wallet top itself up when it is low."""
-    offer, cap_minor = Offer(_decimal(value), _minor(price), currency), _minor(cap)
+    offer, cap_minor = Offer(_decimal(value), _minor(price, currency), currency), _minor(cap, currency)
     topups.set_rule(tenant_id, customer_id, wallet, _decimal(below), offer, cap_minor, clock.now(), is_active=not off)
     what = f"{wallet} {value} for {in_minor_units(offer.amount_minor, currency)}"
     until = in_minor_units(cap_minor, currency)
@@ -318,10 +319,11 @@ def _decimal(text: str) -> Decimal:
         raise Rejected(f"{text!r} is not an amount; write it like 100 or 0.05") from None
 
 
-def _minor(text: str) -> int:
+def _minor(text: str, currency: str) -> int:
     """An amount of money as people write it, in minor units."""
-    amount = _decimal(text)
-    minor = amount * MINOR_IN_ONE if amount.is_finite() and amount.adjusted() < 15 else None
-    if minor is None or minor != minor.to_integral_value():
-        raise Rejected(f"{text!r} can't be paid: write it with two decimal places at most, such as 40.00")
-    return int(minor)
+    minor = in_minor(_decimal(text), currency)
+    if minor is None:
+        how = {0: "without decimal places, such as 4000", 2: "with two decimal places at most, such as 40.00"}
+        said = how.get(places(currency), f"with {places(currency)} decimal places at most")
+        raise Rejected(f"{text!r} can't be paid in {currency}: write it {said}")
+    return minor

@@ -192,7 +192,8 @@ DELETE FROM period_quantities
 WHERE tenant_id = %s AND customer_id = %s AND period_start = %s AND price_id = %s AND quantity = 0
 """
 
-#: A period may have a million events, which take some minutes; only its customer waits.
+#: A period may have a million events, which take some minutes. Its customer waits, and whoever is in one transaction
+#: with them, until that is worked in parts (`services.alone`, `services.metering.usage`).
 _PATIENCE = "SET LOCAL statement_timeout = '120s'; SET LOCAL transaction_timeout = '1h'"
 
 

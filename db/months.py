@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
+from billing.payments import AlertKind
 from db.arrays import bigints, moments, optional_moments, texts
 from db.session import Connection
 
@@ -183,16 +184,32 @@ JOIN plans l ON l.tenant_id = p.tenant_id AND l.plan_id = p.plan_id AND l.versio
 WHERE c.tenant_id = p.tenant_id AND c.customer_id = p.customer_id AND c.starts_at = p.starts_at AND {_MAY_CLOSE}
 """  # noqa: S608 - a condition of ours, no input
 
-_TO_STATE = """
-SELECT p.tenant_id, p.customer_id, p.starts_at FROM periods p
-WHERE p.closed_at IS NOT NULL AND p.statement_number IS NULL
+_MAY_STATE = """
+    p.closed_at IS NOT NULL AND p.statement_number IS NULL
     AND NOT EXISTS (
         SELECT FROM periods e
         WHERE e.tenant_id = p.tenant_id AND e.customer_id = p.customer_id AND e.starts_at < p.starts_at
             AND e.statement_number IS NULL
     )
-ORDER BY p.ends_at, p.tenant_id, p.customer_id LIMIT %s
 """
+
+#: Whose last one could not be issued comes behind all others: a hundred of them would keep everybody's back.
+_TO_STATE = f"""
+SELECT p.tenant_id, p.customer_id, p.starts_at FROM periods p
+WHERE {_MAY_STATE}
+    AND NOT EXISTS (
+        SELECT FROM alerts a
+        WHERE a.tenant_id = p.tenant_id AND a.kind = %s AND a.subject = p.customer_id AND a.seen_at IS NULL
+    )
+ORDER BY p.ends_at, p.tenant_id, p.customer_id LIMIT %s
+"""  # noqa: S608 - a condition of ours, no input
+
+_TO_STATE_AGAIN = f"""
+SELECT p.tenant_id, p.customer_id, p.starts_at FROM alerts a
+JOIN periods p ON p.tenant_id = a.tenant_id AND p.customer_id = a.subject
+WHERE a.kind = %s AND a.seen_at IS NULL AND {_MAY_STATE}
+ORDER BY a.last_at, p.tenant_id, p.customer_id LIMIT %s
+"""  # noqa: S608 - a condition of ours, no input
 
 
 def lock_due(connection: Connection, now: datetime, limit: int) -> list[tuple[str, str]]:
@@ -276,5 +293,12 @@ def close(connection: Connection, periods: Sequence[PeriodKey], now: datetime) -
 
 
 def to_state(connection: Connection, limit: int) -> list[PeriodKey]:
-    """Some closed periods without a statement, the earliest of each customer."""
-    return cast("list[PeriodKey]", connection.execute(_TO_STATE, (limit,)).fetchall())
+    """Some closed periods without a statement, the earliest of each customer; not of whom a person was told."""
+    said = (AlertKind.STATEMENT_FAILS, limit)
+    return cast("list[PeriodKey]", connection.execute(_TO_STATE, said).fetchall())
+
+
+def to_state_again(connection: Connection, limit: int) -> list[PeriodKey]:
+    """The same of whom a person was told and has not seen it, those first that were tried longest ago."""
+    said = (AlertKind.STATEMENT_FAILS, limit)
+    return cast("list[PeriodKey]", connection.execute(_TO_STATE_AGAIN, said).fetchall())

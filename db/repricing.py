@@ -14,6 +14,13 @@ class Place(NamedTuple):
     key: str
 
 
+class Waiting(NamedTuple):
+    """An event that waits, and whose it is."""
+
+    place: Place
+    customer_id: str
+
+
 class Progress(NamedTuple):
     """Up to which price was looked for what waits, and the pass under way, if any."""
 
@@ -37,7 +44,7 @@ SET done_price_id = %s, seen_price_id = %s, again_at = %s, is_last = %s, place_t
 
 #: A price may be for an event of whichever product the event has: what rates it says which it takes, and of when.
 _WAITING = """
-SELECT u.tenant_id, u.recorded_at, u.key FROM usage_events u
+SELECT u.tenant_id, u.recorded_at, u.key, u.customer_id FROM usage_events u
 WHERE u.status = 'parked' AND u.park_reason = 'unpriced'
     AND (u.tenant_id, u.recorded_at, u.key) > (%(tenant_id)s, %(recorded_at)s, %(key)s)
     AND EXISTS (
@@ -69,7 +76,8 @@ def keep_progress(connection: Connection, progress: Progress) -> None:
     connection.execute(_KEEP, (*progress[:4], *(progress.place or (None, None, None))))
 
 
-def waiting(connection: Connection, place: Place, after: int, until: int, limit: int) -> list[Place]:
+def waiting(connection: Connection, place: Place, after: int, until: int, limit: int) -> list[Waiting]:
     """The next events that are parked for want of a price, and that one of these prices may be for. Takes no lock."""
     said = place._asdict() | {"after": after, "until": until, "limit": limit}
-    return [Place._make(cast("Any", row)) for row in connection.execute(_WAITING, said)]
+    found = cast("Any", connection.execute(_WAITING, said))
+    return [Waiting(Place._make(row[:3]), row[3]) for row in found]

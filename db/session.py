@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from billing.errors import DatabaseSlow, DatabaseUnavailable, OutOfScope
+from billing.errors import DatabaseBusy, DatabaseSlow, DatabaseUnavailable, OutOfScope
 from config.settings import settings
 from db.scope import stand_in, take_on, tenant
 
@@ -47,6 +47,8 @@ ALWAYS = {
 #: By name, since "$user" means another schema for whoever runs as another role.
 _PIN = "SELECT set_config('search_path', quote_ident(s), false) FROM current_schema() AS s WHERE s IS NOT NULL"
 TRIES = 6
+#: A lock that stays taken is waited for so often by a part of some work, where another part can go on meanwhile.
+LOCK_TRIES_OF_PARTS = 2
 
 
 class Stale(Exception):
@@ -215,13 +217,30 @@ def transaction(through: Callable[[], Engine] = engine) -> Iterator[Connection]:
         raise DatabaseUnavailable(_said(error)) from error
 
 
-def in_transaction(work: Callable[[Connection], T], through: Callable[[], Engine] = engine) -> T:
+def in_transaction(
+    work: Callable[[Connection], T], through: Callable[[], Engine] = engine, *, lock_tries: int = TRIES
+) -> T:
     """Run `work` in a transaction, again if Postgres asks for it, a bounded number of times.
 
-    Raises `DatabaseUnavailable` when it still can't: the caller waits, as for any other outage.
+    Raises `DatabaseUnavailable` when it still can't: the caller waits, as for any other outage; `DatabaseBusy` where
+    only the rows that it needs are held by somebody. A lock that stays taken is tried `lock_tries` times.
     """
+    locked_out = 0
+
+    def once() -> T:
+        nonlocal locked_out
+        try:
+            return _once(work, through)
+        except errors.LockNotAvailable as error:
+            locked_out += 1
+            if locked_out < lock_tries:
+                raise
+            raise DatabaseBusy(f"gave up after {locked_out} tries: {_said(error)}") from error
+
     try:
-        result: T = _retrying(_once, work, through)
+        result: T = _retrying(once)
+    except errors.DeadlockDetected as error:
+        raise DatabaseBusy(f"gave up after {TRIES} tries: {_said(error)}") from error
     except _AGAIN as error:
         raise DatabaseUnavailable(f"gave up after {TRIES} tries: {_said(error)}") from error
     return result

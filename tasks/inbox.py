@@ -11,4 +11,5 @@ from tasks.waiting import until_done
 @shared_task(name=names.DRAIN_INBOX, acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def drain_inbox() -> int:
     """Record what is in the inbox until it is empty, or the tick's time is over; how many events."""
-    return until_done(lambda: drain(clock.now()))
+    put_off: set[tuple[str, str]] = set()
+    return until_done(lambda: drain(clock.now(), put_off))

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
 
-from billing.errors import DatabaseSlow, Stopping, TooSlow, Unavailable
+from billing.errors import DatabaseBusy, DatabaseSlow, Stopping, TooSlow, Unavailable
 from config.logging import logger
 from tasks import stopping
 
@@ -30,8 +30,8 @@ TICK_SECONDS_MAX = 30.0
 def until_available(work: Callable[[], T]) -> T:
     """Do `work`, which is found in rows again; while something it needs is away, wait and do it again.
 
-    Raises `Stopping` on shutdown, and `TooSlow` where Postgres takes too long for it again and again: others wait
-    behind it, and the next look finds it.
+    Raises `Stopping` on shutdown, and `TooSlow` where Postgres takes too long for it, or somebody holds what it needs,
+    again and again: others wait behind it, and the next look finds it.
     """
     tries_left = SLOW_TRIES
 
@@ -39,7 +39,7 @@ def until_available(work: Callable[[], T]) -> T:
         nonlocal tries_left
         try:
             return work()
-        except DatabaseSlow as error:
+        except (DatabaseSlow, DatabaseBusy) as error:
             tries_left -= 1
             if tries_left:
                 raise
@@ -49,7 +49,7 @@ def until_available(work: Callable[[], T]) -> T:
 
 
 def until_worked(work: Callable[[], T]) -> T:
-    """Do `work`, which is found nowhere else; while something it needs is away, or slow, wait and do it again.
+    """Do `work`, which is found nowhere else; while something it needs is away, slow or held, wait and do it again.
 
     Raises `Stopping` on shutdown.
     """

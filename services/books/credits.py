@@ -15,7 +15,7 @@ from billing.reasons import kind_of
 from config.logging import logger
 from db import grants as grant_rows
 from db import wallets as rows
-from db.session import Connection, in_transaction
+from db.session import LOCK_TRIES_OF_PARTS, Connection, in_transaction
 from db.wallets import KeyedEntry
 from services import alone
 from services.books import catalogue
@@ -125,8 +125,10 @@ def break_expired(now: datetime) -> int:
         return _break_expired(connection, customers, now)
 
     return alone.worked(
-        lambda: in_transaction(together),
-        lambda identity: in_transaction(lambda connection: _break_expired(connection, [identity], now)),
+        lambda: in_transaction(together, lock_tries=LOCK_TRIES_OF_PARTS),
+        lambda identity: in_transaction(
+            lambda connection: _break_expired(connection, [identity], now), lock_tries=LOCK_TRIES_OF_PARTS
+        ),
         customers,
         lambda identity, error: alone.tell(identity, AlertKind.MONTH_FAILS, "grants can't be broken", error, now),
     )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from billing.currencies import check_payable
 from billing.errors import TenantNotFound
 from billing.plans import Plan
 from config.logging import logger
@@ -24,8 +25,11 @@ def create_tenant(tenant_id: str, name: str, now: datetime) -> bool:
 def load_plans(tenant_id: str, plans: Sequence[Plan], now: datetime) -> list[Plan]:
     """Offer plans. One that differs from its newest version becomes the next; what is the same stays.
 
-    Returns the versions that are new. Raises `TenantNotFound`.
+    Returns the versions that are new. Raises `TenantNotFound`, `Rejected` (a fee that is not collected).
     """
+    for plan in plans:
+        if plan.fixed_fee_minor or plan.tier_fee_minor:
+            check_payable(plan.payment_currency)
 
     def work(connection: Connection) -> list[Plan]:
         if tenant_id not in rows.existing_tenants(connection, [tenant_id]):

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID
 
+from billing.currencies import check_payable
 from billing.errors import IdempotencyConflict, Rejected, TopUpRuleNotFound, WalletNotFound
 from billing.money import COST_PLACES, as_cost, in_minor_units, written
 from billing.payments import AlertKind, PaymentKind, PaymentState
@@ -67,6 +68,7 @@ def request(
     Raises `WalletNotFound`, `IdempotencyConflict` (the key bought something else), `Rejected` (no such amounts).
     """
     _check(offer)
+    check_payable(offer.currency)
     if not 0 < len(idempotency_key) <= KEY_CHARACTERS_MAX or "\0" in idempotency_key:
         raise Rejected(f"an idempotency key has 1 to {KEY_CHARACTERS_MAX} characters", given=len(idempotency_key))
 
@@ -105,6 +107,8 @@ def set_rule(
     again. Raises `WalletNotFound`, `Rejected` (no such amounts, or a cap that allows nothing).
     """
     _check(offer)
+    if is_active:
+        check_payable(offer.currency)
     _check_value(threshold, "a threshold")
     if monthly_cap_minor < offer.amount_minor:
         raise Rejected(

@@ -5,12 +5,17 @@ usage at that moment comes before it, and is in the statement, or after it, and 
 closed does not change, so it is summed without a lock.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
+from billing.payments import AlertKind
 from config.logging import logger
 from db import months as rows
 from db import wallets as wallet_rows
-from db.session import Connection, in_transaction
+from db.months import PeriodKey
+from db.session import LOCK_TRIES_OF_PARTS, Connection, in_transaction
+from services import alone
+from services.alone import Identity
 
 log = logger(__name__)
 
@@ -18,16 +23,34 @@ CLOSED_AT_ONCE = 500
 
 
 def close_due(now: datetime) -> int:
-    """Close some of the periods whose grace has passed; how many were due, none when all is done."""
+    """Close some of the periods whose grace has passed; how many were due, none when all is done.
 
-    def work(connection: Connection) -> tuple[int, int]:
-        due = rows.to_close(connection, now, CLOSED_AT_ONCE)
-        if not due:
-            return 0, 0
-        wallet_rows.lock_of_customers(connection, sorted({(tenant_id, customer) for tenant_id, customer, _ in due}))
-        return len(due), rows.close(connection, due, now)
+    A customer who is held keeps nobody else's open.
+    """
+    due: dict[Identity, PeriodKey] = {}
+    customers: list[Identity] = []
 
-    found, closed = in_transaction(work)
+    def together(connection: Connection) -> int:
+        due.clear()
+        due.update((key[:2], key) for key in rows.to_close(connection, now, CLOSED_AT_ONCE))
+        customers[:] = sorted(due)
+        return _close(connection, list(due.values()), now)
+
+    return alone.worked(
+        lambda: in_transaction(together, lock_tries=LOCK_TRIES_OF_PARTS),
+        lambda identity: in_transaction(
+            lambda connection: _close(connection, [due[identity]], now), lock_tries=LOCK_TRIES_OF_PARTS
+        ),
+        customers,
+        lambda identity, error: alone.tell(identity, AlertKind.MONTH_FAILS, "a period can't be closed", error, now),
+    )
+
+
+def _close(connection: Connection, due: Sequence[PeriodKey], now: datetime) -> int:
+    if not due:
+        return 0
+    wallet_rows.lock_of_customers(connection, sorted(key[:2] for key in due))
+    closed = rows.close(connection, due, now)
     if closed:
         log.info("periods closed", periods=closed)
-    return found
+    return len(due)

@@ -28,7 +28,7 @@ from db import owed as owed_rows
 from db import wallets as wallet_rows
 from db.months import Due, KnownPeriod, OpenedPeriod, PeriodKey, SubscriptionRow
 from db.owed import NewPayment
-from db.session import Connection, in_transaction
+from db.session import LOCK_TRIES_OF_PARTS, Connection, in_transaction
 from services import alone
 from services.books import accounts, catalogue
 from services.books.ledger import Gift, Identity, Told, open_wallets, payable_debt, wallet_in, write
@@ -40,6 +40,8 @@ log = logger(__name__)
 TURNED_AT_ONCE = 1000
 #: A month that can't turn is tried again after this, should a person have mended it.
 FAILED_AGAIN_AFTER = timedelta(hours=1)
+#: One whose wallets somebody holds is tried again after this: each try holds up those who are in the same chunk.
+HELD_AGAIN_AFTER = timedelta(minutes=5)
 FREE_CREDITS_REASON = "monthly_free_credits"
 
 
@@ -96,28 +98,36 @@ class _Customer:
 def turn_due(now: datetime) -> Turned:
     """Turn the month of some customers for whom it is time; of nobody when all is done.
 
-    Whose month can't turn is told to a person and tried again in an hour; the others' months turn.
+    Whose month can't turn is told to a person and tried again in an hour, who is held some minutes later; the others'
+    months turn.
     """
     customers: list[Identity] = []
     total = Turned()
 
     def together() -> int:
         nonlocal total
-        total = in_transaction(lambda connection: _turn_found(connection, customers, now))
+        total = in_transaction(
+            lambda connection: _turn_found(connection, customers, now), lock_tries=LOCK_TRIES_OF_PARTS
+        )
         return total.customers
 
     def by_itself(identity: Identity) -> int:
         nonlocal total
-        total += in_transaction(lambda connection: _turn_alone(connection, identity, now))
+        total += in_transaction(
+            lambda connection: _turn_alone(connection, identity, now), lock_tries=LOCK_TRIES_OF_PARTS
+        )
         return 1
 
-    def set_aside(identity: Identity, error: Exception) -> None:
-        again = Due(*identity, now + FAILED_AGAIN_AFTER)
+    def later(identity: Identity, after: timedelta) -> None:
+        again = Due(*identity, now + after)
         in_transaction(lambda connection: rows.set_due(connection, [again]))
+
+    def set_aside(identity: Identity, error: Exception) -> None:
+        later(identity, FAILED_AGAIN_AFTER)
         alone.tell(identity, AlertKind.MONTH_FAILS, "the month can't turn", error, now)
 
     began = time.perf_counter()
-    alone.worked(together, by_itself, customers, set_aside)
+    alone.worked(together, by_itself, customers, set_aside, lambda identity: later(identity, HELD_AGAIN_AFTER))
     if total.customers:
         took_ms = round((time.perf_counter() - began) * 1000)
         log.info("months turned", **{name: getattr(total, name) for name in Turned.__slots__}, took_ms=took_ms)

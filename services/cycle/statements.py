@@ -12,7 +12,8 @@ from decimal import Decimal
 from itertools import count
 from typing import Any
 
-from billing.errors import CustomerNotFound, NotFound, Stopping, Unavailable
+from billing.currencies import in_major
+from billing.errors import CustomerNotFound, DatabaseBusy, DatabaseSlow, NotFound, Stopping, Unavailable
 from billing.money import ZERO
 from billing.payments import AlertKind, PaymentKind
 from billing.reasons import EntryKind
@@ -21,13 +22,15 @@ from config.logging import logger
 from db import customers as customer_rows
 from db import months as month_rows
 from db import statements as rows
-from db.session import Connection, in_transaction
+from db.session import LOCK_TRIES_OF_PARTS, Connection, in_transaction
 from db.statements import ClosedPeriod, PaymentFacts, PeriodKey
 from services import alone
 
 log = logger(__name__)
 
 ISSUED_AT_ONCE = 100
+#: Of those that could not be issued before: each may take minutes.
+TRIED_AGAIN_AT_ONCE = 10
 
 _CHARGES = {
     PaymentKind.SUBSCRIPTION: LineKind.FEE,
@@ -45,22 +48,32 @@ class StatementNotFound(NotFound):
 def issue_due(now: datetime) -> int:
     """Issue some of the statements that are missing, each in a transaction of its own; how many.
 
-    One that can't be issued is told to a person; it keeps nobody else's back, but the customer's later ones.
+    One that can't be issued, or takes too long, is told to a person; it keeps nobody else's back, but the customer's
+    later ones, and is tried again when all others are issued.
     """
-    due = in_transaction(lambda connection: month_rows.to_state(connection, ISSUED_AT_ONCE))
-    return sum(_issued(period, now) for period in due)
+    while due := in_transaction(lambda connection: month_rows.to_state(connection, ISSUED_AT_ONCE)):
+        tried = [_issued(period, now) for period in due]
+        if True in tried or False not in tried:
+            return tried.count(True)
+    again = in_transaction(lambda connection: month_rows.to_state_again(connection, TRIED_AGAIN_AT_ONCE))
+    return [_issued(period, now) for period in again].count(True)
 
 
-def _issued(period: PeriodKey, now: datetime) -> bool:
+def _issued(period: PeriodKey, now: datetime) -> bool | None:
+    """Whether it could be; None where it has one, or somebody else is at it."""
     try:
-        return issue(period, now) is not None
+        return issue(period, now) is not None or None
+    except (DatabaseBusy, DatabaseSlow) as error:
+        log.warning("a statement takes too long", tenant_id=period[0], customer_id=period[1])
+        why: Exception = error
     except (Unavailable, Stopping):
         raise
     except Exception as error:
         log.exception("a statement can't be issued", tenant_id=period[0], customer_id=period[1])
-        what = f"the statement of the period from {period[2].isoformat()}"
-        alone.tell(period[:2], AlertKind.STATEMENT_FAILS, what, error, now)
-        return False
+        why = error
+    what = f"the statement of the period from {period[2].isoformat()}"
+    alone.tell(period[:2], AlertKind.STATEMENT_FAILS, what, why, now)
+    return False
 
 
 def issue(period: PeriodKey, now: datetime) -> Statement | None:
@@ -74,7 +87,7 @@ def issue(period: PeriodKey, now: datetime) -> Statement | None:
         rows.add(connection, statement)
         return statement
 
-    issued = in_transaction(work)
+    issued = in_transaction(work, lock_tries=LOCK_TRIES_OF_PARTS)
     if issued is not None:
         log.info(
             "statement issued",
@@ -185,7 +198,7 @@ def _of_payment(facts: PaymentFacts) -> Iterator[Line]:
         LineKind.DISPUTED.value: (LineKind.DISPUTED, facts.disputed),
     }
     for name, (line_kind, minor) in stands.items():
-        if amount := Decimal(minor).scaleb(-2) - told.get(name, ZERO):
+        if amount := in_major(minor, facts.currency) - told.get(name, ZERO):
             yield Line(0, line_kind, amount, AccountKind.DUE, facts.currency, about=about, reference=reference)
 
 

@@ -23,7 +23,7 @@ from config.settings import settings
 from db import credit_holds as rows
 from db import wallets as wallet_rows
 from db.credit_holds import Captured, DueHold, HoldRow, NewHold
-from db.session import Connection, Stale, in_transaction
+from db.session import LOCK_TRIES_OF_PARTS, Connection, Stale, in_transaction
 from db.wallets import WalletRow
 from services import alone
 from services.books import catalogue
@@ -229,8 +229,10 @@ def expire_due(now: datetime) -> int:
         return _expire(connection, due, customers, now)
 
     return alone.worked(
-        lambda: in_transaction(together),
-        lambda identity: in_transaction(lambda connection: _expire(connection, due, [identity], now)),
+        lambda: in_transaction(together, lock_tries=LOCK_TRIES_OF_PARTS),
+        lambda identity: in_transaction(
+            lambda connection: _expire(connection, due, [identity], now), lock_tries=LOCK_TRIES_OF_PARTS
+        ),
         customers,
         lambda identity, error: alone.tell(identity, AlertKind.MONTH_FAILS, "holds can't be expired", error, now),
     )

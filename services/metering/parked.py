@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from billing.errors import BrokenInvariant, ParkedNotFound, Rejected, Unavailable
+from billing.errors import BrokenInvariant, DatabaseBusy, DatabaseSlow, ParkedNotFound, Rejected, Unavailable
 from billing.events import EventStep
 from billing.rating import Bounds, ParkReason
 from config.logging import logger
@@ -13,7 +13,7 @@ from config.settings import settings
 from db import parked as rows
 from db import trail as trail_rows
 from db.parked import KeptInput, ParkedRow
-from db.session import Connection, in_transaction
+from db.session import LOCK_TRIES_OF_PARTS, TRIES, Connection, in_transaction
 from db.trail import Entry
 from services.metering import kept
 from services.metering.envelopes import Opened, Received, open_envelope, read_events
@@ -90,7 +90,7 @@ def replay_all(
 ) -> Replayed:
     """Try everything again that may go now, but for what a person must look at first.
 
-    What can't be recorded at all stays parked, and costs the others nothing.
+    What can't be recorded at all stays parked, and costs the others nothing; so does what is of a customer who is held.
     """
     total = Replayed()
     for one in _each(reason, tenant_id, now):
@@ -135,6 +135,9 @@ def _replay_row(row: ParkedRow, now: datetime) -> Replayed:
         return replay_waiting(found["tenant_id"], found["key"], now)
     except ParkedNotFound:
         return Replayed()  # somebody else was first
+    except (DatabaseBusy, DatabaseSlow) as error:
+        log.warning("it can't be replayed now", parked_id=row.parked_id, error=str(error))
+        return STILL_PARKED
     except (Unavailable, MemoryError):
         raise
     except Exception:
@@ -189,7 +192,10 @@ def _opened(found: KeptInput) -> Opened:
 
 def _replay_event(tenant_id: str, key: str, now: datetime, *, is_by_hand: bool) -> Replayed:
     """An event that has its row: rate it now; if it can be charged, its row becomes a charged one."""
-    return in_transaction(lambda c: _charge_parked(c, tenant_id, key, now, is_by_hand=is_by_hand))
+    lock_tries = TRIES if is_by_hand else LOCK_TRIES_OF_PARTS
+    return in_transaction(
+        lambda c: _charge_parked(c, tenant_id, key, now, is_by_hand=is_by_hand), lock_tries=lock_tries
+    )
 
 
 def _charge_parked(connection: Connection, tenant_id: str, key: str, now: datetime, *, is_by_hand: bool) -> Replayed:

@@ -52,6 +52,16 @@ class Delivery:
             self.counted[digest] = in_transaction(lambda c: rows.begin_attempt(c, digest, now))
         return self.counted[digest]
 
+    def survived(self) -> None:
+        """Forget what was counted: nothing was finished, and nobody died of it."""
+
+        def finish(connection: Connection) -> None:
+            for digest in sorted(self.counted):
+                rows.finish(connection, digest)
+
+        in_transaction(finish)
+        self.counted.clear()
+
 
 def record_redelivered(delivery: Delivery, now: datetime) -> Outcome:
     """Record an envelope that came back. Raises `EnvelopeBusy` while another worker has it."""

@@ -7,10 +7,12 @@ park by the book of before, behind the pass's back; so each price is looked for 
 
 from datetime import UTC, datetime, timedelta
 
+from billing.errors import DatabaseBusy, DatabaseSlow
 from config.logging import logger
 from db import repricing as rows
-from db.repricing import Place, Progress
+from db.repricing import Place, Progress, Waiting
 from db.session import Connection, in_transaction
+from services.alone import Identity
 from services.metering.parked import Replayed, replay_waiting
 
 log = logger(__name__)
@@ -21,23 +23,43 @@ TRIED_AT_ONCE = 100
 FIRST = Place("", datetime(1, 1, 1, tzinfo=UTC), "")
 
 
-def replay_priced(now: datetime) -> int:
-    """Try some of what waits and may have its price now; how many events were tried, 0 when nothing is left to do.
+def replay_priced(now: datetime, put_off: set[Identity] | None = None) -> int:
+    """Try some of what waits and may have its price now; how many events were looked at, 0 when nothing is left to do.
 
-    Charged at the prices of when it occurred, once, however often and in however many processes this runs.
+    Charged at the prices of when it occurred, once, however often and in however many processes this runs. A customer
+    who is held, or slow, is put off: their events are looked for once more, and left alone by whoever comes with the
+    same `put_off`.
     """
+    put_off = set() if put_off is None else put_off
     begun = in_transaction(lambda connection: _begin(connection, now))
     if begun is None or begun.place is None:
         return 0
     place, after, until = begun.place, begun.done_price_id, begun.seen_price_id
     found = in_transaction(lambda connection: rows.waiting(connection, place, after, until, TRIED_AT_ONCE))
 
-    total = sum((replay_waiting(one.tenant_id, one.key, now) for one in found), Replayed())
+    total = sum((_replay(one, put_off, now) for one in found), Replayed())
 
-    in_transaction(lambda connection: _go_on(connection, begun, found[-1] if found else None))
+    last = found[-1].place if found else None
+    again_at = now + SETTLES if any(_whose(one) in put_off for one in found) else None
+    in_transaction(lambda connection: _go_on(connection, begun, last, again_at))
     if total.tried:
         log.info("priced at last", tried=total.tried, charged=total.charged, still_parked=total.still_parked)
     return len(found)
+
+
+def _whose(one: Waiting) -> Identity:
+    return one.place.tenant_id, one.customer_id
+
+
+def _replay(one: Waiting, put_off: set[Identity], now: datetime) -> Replayed:
+    if _whose(one) in put_off:
+        return Replayed()
+    try:
+        return replay_waiting(one.place.tenant_id, one.place.key, now)
+    except (DatabaseBusy, DatabaseSlow) as error:
+        log.warning("a customer can't be worked now", **one.place._asdict() | {"error": str(error)})
+        put_off.add(_whose(one))
+        return Replayed()
 
 
 def _begin(connection: Connection, now: datetime) -> Progress | None:
@@ -54,10 +76,18 @@ def _begin(connection: Connection, now: datetime) -> Progress | None:
     return progress
 
 
-def _go_on(connection: Connection, begun: Progress, place: Place | None) -> None:
-    """The pass has come to a place, or to its end. Another that has moved it meanwhile is right as well."""
-    if rows.lock_progress(connection) != begun:
-        return
-    is_done = place is None and begun.is_last
-    done = begun.seen_price_id if is_done else begun.done_price_id
-    rows.keep_progress(connection, begun._replace(done_price_id=done, place=place))
+def _go_on(connection: Connection, begun: Progress, place: Place | None, again_at: datetime | None) -> None:
+    """The pass has come to a place, or to its end. Another that has moved it meanwhile is right as well.
+
+    Where somebody was put off, it is not the last.
+    """
+    stands = progress = rows.lock_progress(connection)
+    if stands == begun:
+        is_done = place is None and begun.is_last
+        done = begun.seen_price_id if is_done else begun.done_price_id
+        progress = begun._replace(done_price_id=done, place=place)
+    if again_at is not None:
+        done = min(progress.done_price_id, begun.done_price_id)
+        progress = progress._replace(done_price_id=done, again_at=again_at, is_last=False)
+    if progress != stands:
+        rows.keep_progress(connection, progress)

@@ -1,8 +1,9 @@
 """Saying that a period's tokens come to the end of what is covered: at 80 and 100 percent of each tier, once each."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, time
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 from billing.charging import Tally
 from billing.money import in_minor_units
@@ -27,17 +28,20 @@ def say(connection: Connection, tallies: Sequence[Tally], totals: Iterable[Perio
 def _say(connection: Connection, tally: Tally, one: Nearing, tokens: int, now: datetime) -> None:
     plan, period = tally.plan, tally.period
     window = window_of(period.starts_at, Per.DAY, period.time_zone)
+    begun = period.starts_at.astimezone(ZoneInfo(period.time_zone)).replace(tzinfo=None)
+    since, subject = window.isoformat(), tally.customer_id
+    if begun.time() != time():
+        # The day does not tell it: a change of plan begins another period on the same.
+        since, subject = f"{begun}", f"{tally.customer_id} {period.starts_at.astimezone(UTC).isoformat()}"
     limit = Decimal(one.covered)
-    if not rows.warn(
-        connection, Warned(tally.tenant_id, "tier", one.tier, tally.customer_id, window, limit, one.percent), now
-    ):
+    if not rows.warn(connection, Warned(tally.tenant_id, "tier", one.tier, subject, window, limit, one.percent), now):
         return
     what = f"tier {one.tier}" if one.tier else "the fee"
     fee = in_minor_units(plan.tier_fee_minor, plan.payment_currency)
     detail = (
         f"customer {tally.customer_id} has used {one.percent} % of what {what} covers: {tokens:,} tokens of "
-        f"{one.covered:,} in the period from {window.isoformat()} on; tier {one.tier + 1} costs {fee}"
+        f"{one.covered:,} in the period from {since} on; tier {one.tier + 1} costs {fee}"
     )
-    about = f"{tally.customer_id} {window.isoformat()} tier {one.tier} {one.percent}%"
+    about = f"{tally.customer_id} {since} tier {one.tier} {one.percent}%"
     kind = AlertKind.TIER_THRESHOLD
     raise_alert(connection, tally.tenant_id, kind, about, detail, now, customer_id=tally.customer_id)

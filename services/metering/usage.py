@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from random import sample
 
-from billing.errors import DatabaseSlow
+from billing.errors import DatabaseBusy, DatabaseSlow
 from billing.fingerprints import FINGERPRINT_VERSION
 from billing.payments import AlertKind
 from billing.rating import ParkReason, unpriced_product
@@ -17,7 +18,8 @@ from db import parked as parked_rows
 from db import usage as usage_rows
 from db.alerts import Cause, raise_once
 from db.parked import ParkedInput
-from db.session import Connection, in_transaction
+from db.session import LOCK_TRIES_OF_PARTS, TRIES, Connection, in_transaction
+from services.alone import WAITED_SECONDS_MAX
 from services.books import accounts
 from services.metering.envelopes import Received, Unusable, open_envelope
 from services.metering.posting import NOTHING_POSTED, post
@@ -90,15 +92,57 @@ def record(
 
 
 def _recorded(transaction: "_Recording") -> Outcome:
-    """What becomes of a transaction, or of its halves, where all of it takes longer than one may take."""
+    """What becomes of a transaction, or of parts of it, where one of its customers is held, or it takes too long."""
+    number = len(transaction.received)
     try:
-        outcome = in_transaction(transaction)
-    except DatabaseSlow:
-        if (number := len(transaction.received)) < 2:
+        return _committed(transaction, LOCK_TRIES_OF_PARTS if number > 1 else TRIES)
+    except (DatabaseSlow, DatabaseBusy) as error:
+        parts = transaction.by_customer()
+        if len(parts) < 2 and isinstance(error, DatabaseBusy):
             raise
-        log.warning("usage takes too long, and is halved", events=number)
-        first, second = transaction.halves()
-        return _recorded(first) + _recorded(second)
+        log.warning("usage is recorded in parts", events=number, customers=len(parts), error=str(error))
+        if len(parts) < 2:
+            return _halved(transaction, error)
+    return _each(parts)
+
+
+def _each(parts: Sequence["_Recording"]) -> Outcome:
+    """What becomes of each part; raises why one has to wait when all others are committed.
+
+    In an order by chance: should time be over before all were tried, the next delivery comes to others.
+    """
+    outcome, waited = Outcome(), 0.0
+    slow: list[tuple[_Recording, Exception]] = []
+    busy: DatabaseBusy | None = None
+    for part in sample(parts, len(parts)):
+        began = time.perf_counter()
+        try:
+            outcome += _committed(part, LOCK_TRIES_OF_PARTS)
+        except (DatabaseSlow, DatabaseBusy) as error:
+            waited += time.perf_counter() - began
+            if waited > WAITED_SECONDS_MAX:
+                raise
+            if isinstance(error, DatabaseBusy):
+                busy = error
+            else:
+                slow.append((part, error))
+    for part, why in slow:
+        outcome += _halved(part, why)
+    if busy is not None:
+        raise busy
+    return outcome
+
+
+def _halved(transaction: "_Recording", error: Exception) -> Outcome:
+    """What becomes of the halves of what took too long; of what is too little for that, why."""
+    if len(transaction.received) < 2:
+        raise error
+    first, second = transaction.halves()
+    return _recorded(first) + _recorded(second)
+
+
+def _committed(transaction: "_Recording", lock_tries: int) -> Outcome:
+    outcome = in_transaction(transaction, lock_tries=lock_tries)
     if transaction.locked_at is not None:
         locked_ms = round((time.perf_counter() - transaction.locked_at) * 1000, 1)
         log.debug("wallets were locked", events=len(transaction.received), locked_ms=locked_ms)
@@ -147,6 +191,14 @@ class _Recording:
         middle = len(self.received) // 2
         first, second = self.received[:middle], self.received[middle:]
         return replace(self, received=first), replace(self, received=second, unusable=())
+
+    def by_customer(self) -> list["_Recording"]:
+        """The same, each customer's events by themselves, and what is none."""
+        of_each: dict[tuple[str, str], list[Received]] = {}
+        for one in self.received:
+            of_each.setdefault((one.event.tenant_id, one.event.customer_id), []).append(one)
+        parts = [replace(self, received=mine, unusable=()) for mine in of_each.values()]
+        return [*parts, replace(self, received=())] if self.unusable else parts
 
     def _prepare(self, connection: Connection) -> Prepared:
         if self.guard is not None or self.is_deferred:

@@ -60,6 +60,7 @@ def test_nothing_is_written_in_one_way(nothing: str) -> None:
 
 
 def test_minor_units_are_shown_as_people_write_them() -> None:
+    assert in_minor_units(10_000, "JPY") == "JPY 10000"
     assert [in_minor_units(n, "BRL") for n in (1, 10_000, 40_000, 99_999_999)] == [
         "BRL 0.01",
         "BRL 100.00",

@@ -192,6 +192,18 @@ def test_a_top_up_is_asked_for_once(centavo: Command, ana: str) -> None:
     assert captured() == {due: (25_000, 1)}
 
 
+def test_a_top_up_in_yen_has_no_decimal_places(centavo: Command, ana: str) -> None:
+    """What Stripe is asked for is what the person said."""
+    asked = centavo("payments", "top-up", "acme", ana, "5", "1000", "--key", "k", "--currency", "JPY")
+    odd = centavo("payments", "top-up", "acme", ana, "5", "1000.50", "--key", "l", "--currency", "JPY")
+    dinars = centavo("payments", "top-up", "acme", ana, "5", "1000", "--key", "m", "--currency", "KWD")
+
+    assert one("SELECT amount_minor, currency FROM payments") == (1000, "JPY")
+    assert asked.out.endswith("is due: USD 5 for JPY 1000\n")
+    assert "without decimal places" in odd.err
+    assert "nothing is collected in KWD" in dinars.err
+
+
 def test_a_rule_for_top_ups_is_set_and_switched_off(centavo: Command, ana: str) -> None:
     rule = ("acme", ana, "--below", "10", "--value", "50", "--price", "250.00", "--cap", "1000.00")
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from billing.errors import DatabaseSlow, DatabaseUnavailable, Rejected
+from billing.errors import DatabaseBusy, DatabaseSlow, DatabaseUnavailable, Rejected
 from config.settings import settings
 from db import session
 from db.migrate import head, migrate
@@ -133,6 +133,26 @@ def test_what_takes_too_long_is_no_mistake_of_the_input(
     with pytest.raises(DatabaseUnavailable) as refused:
         in_transaction(work)
     assert isinstance(refused.value, DatabaseSlow) == is_slow
+
+
+@pytest.mark.parametrize("tries", [session.TRIES, session.LOCK_TRIES_OF_PARTS])
+def test_a_lock_that_stays_taken_is_told_from_an_outage(
+    billing_database: str, monkeypatch: pytest.MonkeyPatch, tries: int
+) -> None:
+    monkeypatch.setattr(session, "LIMITS", session.LIMITS | {"lock_timeout": "20ms"})
+    session.close()
+    tried = 0
+
+    def work(connection: Connection) -> None:
+        nonlocal tried
+        tried += 1
+        connection.execute("LOCK TABLE tenants IN EXCLUSIVE MODE")
+
+    with psycopg.connect(settings().required("database_url")) as holder:
+        holder.execute("LOCK TABLE tenants IN EXCLUSIVE MODE")
+        with pytest.raises(DatabaseBusy, match=f"gave up after {tries} tries"):
+            in_transaction(work, lock_tries=tries)
+    assert tried == tries
 
 
 def until_closed(connection: Connection) -> None:

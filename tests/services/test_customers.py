@@ -121,6 +121,17 @@ def test_plans_belong_to_a_tenant_that_exists() -> None:
         load_plans("nobody", read_plans("default"), NOW)
 
 
+@pytest.mark.parametrize("currency", ["KWD", "ISK"])
+def test_a_plan_may_have_no_fee_that_stripe_would_refuse(currency: str) -> None:
+    """By the day it could come to any number of minor units, of which Stripe takes every tenth or hundredth."""
+    catalogues()
+    tiers, prepaid, _ = (replace(plan, payment_currency=currency) for plan in read_plans("default"))
+
+    with pytest.raises(Rejected, match=f"nothing is collected in {currency}"):
+        load_plans(TENANT, [prepaid, tiers], NOW)
+    assert [plan.plan_id for plan in load_plans(TENANT, [prepaid], NOW)] == ["prepaid"]
+
+
 def test_a_tenant_is_made_once() -> None:
     assert create_tenant(TENANT, "Acme", NOW)
     assert not create_tenant(TENANT, "Other", NOW)

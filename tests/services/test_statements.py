@@ -93,6 +93,19 @@ def test_a_statement_tells_fee_tiers_and_what_came_in_and_the_next_opens_with_wh
     assert balances(february)["due", "BRL"] == (Decimal(200), Decimal(0))
 
 
+def test_a_currency_without_cents_is_stated_as_it_is_collected() -> None:
+    """Stripe is asked for 1000 yen as 1000."""
+    offered(replace(PREPAID, plan_id="monthly", payment_currency="JPY", fixed_fee_minor=1000))
+    joined(JANUARY, currencies=("USD",))
+    everything(FEBRUARY + GRACE)
+
+    (january,) = stated()
+
+    assert rows("SELECT DISTINCT amount_minor, currency FROM payments") == [(1000, "JPY")]
+    assert told(january) == [("fee", Decimal(1000))]
+    assert balances(january)["due", "JPY"] == (Decimal(0), Decimal(1000))
+
+
 def test_a_wallet_goes_from_statement_to_statement() -> None:
     """Grants, usage and breakage are lines; each opening balance is the last closing one."""
     offered(MIXED)

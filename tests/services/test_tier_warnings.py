@@ -1,10 +1,11 @@
 """Warnings at 80 and 100 percent of what the fee, and each tier, cover."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from config.settings import settings
+from services.cycle.subscriptions import At, change_plan
 from services.metering.usage import record_usage
 from services.metering.voiding_usage import void
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
@@ -43,6 +44,23 @@ def test_each_threshold_is_said_once() -> None:
     assert rows(
         "SELECT DISTINCT customer_id, split_part(detail, '; ', 2) FROM alerts WHERE kind = 'tier_threshold' ORDER BY 2"
     ) == [("ana", "tier 1 costs BRL 100.00"), ("ana", "tier 2 costs BRL 100.00")]
+
+
+def test_each_period_of_a_day_is_warned_of() -> None:
+    """A plan that is changed at once begins another, of the same size, on the same day."""
+    use(7_000_000, "a")
+    later = NOW + timedelta(hours=1)
+    change_plan(TENANT, "ana", "prepaid", later, At.NOW)
+    change_plan(TENANT, "ana", "tiers-8m", later + timedelta(hours=1), At.NOW)
+    again = later + timedelta(hours=2)
+    for key in ("b", "c"):
+        event = an_event("ana", [tokens(3_500_000)], key=key, occurred_at=again)
+        record_usage(an_envelope(event), again)
+
+    periods = rows("SELECT plan_id, tokens FROM periods ORDER BY starts_at")
+    assert periods[-1] == ("tiers-8m", 7_000_000)
+    assert rows("SELECT percent, count(DISTINCT subject) FROM limit_warnings GROUP BY 1") == [(80, 2)]
+    assert len(rows(SAID)) == 2
 
 
 def test_nobody_is_warned_unless_the_setting_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

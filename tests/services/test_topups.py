@@ -130,6 +130,7 @@ def test_several_who_ask_at_once_with_one_key_make_one_payment(ana: str) -> None
         Offer(Decimal(1), 0, "BRL"),
         Offer(Decimal(1), 100, "brl"),
         Offer(Decimal(1), 100, "CREDIT"),
+        Offer(Decimal(1), 100, "KWD"),
     ],
 )
 def test_what_no_wallet_or_card_could_hold_is_refused(ana: str, offer: Offer) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from billing.errors import TooSlow
+from billing.errors import DatabaseBusy, TooSlow
 from db import session
 from db.session import Connection, in_transaction
 from tasks.waiting import SLOW_TRIES, until_available, until_worked
@@ -39,6 +39,19 @@ def test_what_is_found_again_is_given_up_for_now() -> None:
         until_available(work)
     assert work.tries == SLOW_TRIES
     assert until_available(Slow(SLOW_TRIES - 1)) == "done"
+
+
+def test_so_is_what_somebody_holds() -> None:
+    tries = 0
+
+    def work() -> None:
+        nonlocal tries
+        tries += 1
+        raise DatabaseBusy
+
+    with pytest.raises(TooSlow):
+        until_available(work)
+    assert tries == SLOW_TRIES
 
 
 def test_usage_waits_on() -> None:
