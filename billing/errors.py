@@ -16,6 +16,7 @@ The class name is the fact, the docstring the message, the fields identify the r
     ├── Unavailable         the world is away: wait and try again
     │   └── DatabaseUnavailable, BrokerUnavailable, EnvelopeBusy, CollectingUnavailable
     ├── Stopping            the process was asked to stop while it waited
+    ├── ClocksDiffer        this host's time can't be believed: do nothing that time alone brings about
     └── BrokenInvariant     something that can't be true is: stop and page
 """
 
@@ -261,6 +262,10 @@ class BrokerUnavailable(Unavailable):
 
 class Stopping(CentavoError):
     """The process was asked to stop while it waited."""
+
+
+class ClocksDiffer(CentavoError):
+    """The clocks of this host and of Postgres are too far apart."""
 
 
 class BrokenInvariant(CentavoError):

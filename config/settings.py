@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     environment: Literal["production", "staging", "sandbox"] = "production"
     home: Path = Path(".centavo")
     clock_file: Path | None = None
+    clocks_apart_seconds_max: int = Field(default=300, ge=60, le=86_400)
     database_url: SecretStr | None = None
     audit_database_url: SecretStr | None = None
     broker_url: SecretStr | None = None

@@ -1,14 +1,22 @@
 """`audit` and `status`: what is there, where, and whether it agrees."""
 
-from datetime import UTC, datetime
+import json
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import redis
 
+from config.settings import process_environment
 from db.audit import CHECKS
+from sandbox.stack import ROOT
 from services.metering.usage import record_usage
 from tests.cli.conftest import Command
 from tests.conftest import OF_A_TEST_SERVER
+from tests.elsewhen import host_ahead
 from tests.factories import a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one
 
@@ -92,12 +100,14 @@ def test_the_status_says_where_everything_is_and_how_far_behind(
     standing = as_json["database"]
     lag, version = standing.pop("payment_lag_seconds"), standing.pop("server_version")
     unsafe = standing.pop("unsafe_settings")
+    assert standing.pop("clocks")["ahead_seconds"] == 0
     assert standing == {"charged": 2, "parked": {"unpriced": 1}, "payments": 2, "payments_waiting": 2}
     assert 60 <= lag < 120
     assert version.startswith("18.")
     assert unsafe == [name for name, value in sorted(OF_A_TEST_SERVER.items()) if value == "off"]
     words = " ".join(told.out.split())
     for said in (
+        "clock this host is 0 s ahead of Postgres",
         "queue usage 3 messages",
         "events charged 2",
         "parked 1 unpriced",
@@ -106,6 +116,20 @@ def test_the_status_says_where_everything_is_and_how_far_behind(
     ):
         assert said in words
     assert max(len(line) for line in told.out.splitlines()) <= 80
+
+
+@pytest.mark.usefixtures("billing_database")
+def test_the_status_shows_a_clock_that_is_wrong(tmp_path: Path) -> None:
+    environment = process_environment() | host_ahead(tmp_path / "site", timedelta(days=-365))
+
+    def told(*options: str) -> str:
+        command = [sys.executable, "-m", "cli", "status", *options]
+        return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    words = " ".join(told().split())
+    assert re.search(r"clock this host is 31,53[56],\d{3} s behind Postgres; nothing is done here", words)
+    seconds = json.loads(told("--json"))["database"]["clocks"]["ahead_seconds"]
+    assert seconds == pytest.approx(-365 * 86_400, abs=30)
 
 
 @pytest.mark.usefixtures("billing_database")
