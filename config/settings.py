@@ -222,7 +222,7 @@ class _SandboxSource(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         path = Path(os.environ.get("CENTAVO_HOME", ".centavo")) / STATE_FILE
         try:
-            state = json.loads(path.read_text())
+            state = json.loads(path.read_text(encoding="utf-8"))
             found = {name: state[name] for name in SANDBOX_SAYS}
         except (OSError, ValueError, KeyError, TypeError):
             return {}
