@@ -1,11 +1,14 @@
 """Hosts whose clock is wrong: of this process, and of processes that a test starts."""
 
+import subprocess
+import sys
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
 
 from config import clock
+from config.settings import process_environment
 from sandbox.stack import ROOT
 
 _SITE = """
@@ -51,3 +54,10 @@ def step(folder: Path, by: timedelta) -> None:
     new = folder / "seconds.new"
     new.write_text(str(by.total_seconds()), encoding="utf-8")
     new.replace(folder / "seconds")
+
+
+def centavo_there(environment: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command of the command line on such a host."""
+    command = [sys.executable, "-m", "cli", *arguments]
+    said = process_environment() | environment
+    return subprocess.run(command, env=said, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -2,21 +2,17 @@
 
 import json
 import re
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import redis
 
-from config.settings import process_environment
 from db.audit import CHECKS
-from sandbox.stack import ROOT
 from services.metering.usage import record_usage
 from tests.cli.conftest import Command
 from tests.conftest import OF_A_TEST_SERVER
-from tests.elsewhen import host_ahead
+from tests.elsewhen import centavo_there, host_ahead
 from tests.factories import a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one
 
@@ -120,15 +116,13 @@ def test_the_status_says_where_everything_is_and_how_far_behind(
 
 @pytest.mark.usefixtures("billing_database")
 def test_the_status_shows_a_clock_that_is_wrong(tmp_path: Path) -> None:
-    environment = process_environment() | host_ahead(tmp_path / "site", timedelta(days=-365))
+    there = host_ahead(tmp_path / "site", timedelta(days=-365))
 
-    def told(*options: str) -> str:
-        command = [sys.executable, "-m", "cli", "status", *options]
-        return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    told, as_json = centavo_there(there, "status"), centavo_there(there, "status", "--json")
 
-    words = " ".join(told().split())
+    words = " ".join(told.stdout.split())
     assert re.search(r"clock this host is 31,53[56],\d{3} s behind Postgres; nothing is done here", words)
-    seconds = json.loads(told("--json"))["database"]["clocks"]["ahead_seconds"]
+    seconds = json.loads(as_json.stdout)["database"]["clocks"]["ahead_seconds"]
     assert seconds == pytest.approx(-365 * 86_400, abs=30)
 
 
