@@ -72,7 +72,7 @@ class Issuer:
             "k": base64.urlsafe_b64encode(secret).decode().rstrip("="),
         }
         self.keys = home / "keys.json"
-        self.keys.write_text(json.dumps({"keys": [said]}))
+        self.keys.write_text(json.dumps({"keys": [said]}), encoding="utf-8")
         claims = {"tenant_id": workload.TENANT, "sub": "bench", "capabilities": ["billing.view"]}
         expiring = claims | {"exp": int(time.time()) + 86_400}
         self.token = jwt.encode(expiring, secret, algorithm="HS256", headers={"kid": "bench"})
@@ -105,7 +105,9 @@ def _served(target: Target, home: Path, **more: str) -> Iterator[int]:
     said = {"ENVIRONMENT": "production", "API_PROCESSES": str(PROCESSES), "LOG_LEVEL": "INFO"}
     with api(target.database_url, target.broker_url, home, **said | more) as port:
         log = home / "api.log"
-        await_condition(lambda: log.read_text().count(BEGUN) == PROCESSES, READY_SECONDS, "all processes to answer")
+        await_condition(
+            lambda: log.read_text(encoding="utf-8").count(BEGUN) == PROCESSES, READY_SECONDS, "all processes to answer"
+        )
         yield port
 
 

@@ -175,7 +175,7 @@ def worker(
             try:
                 yield process
             except BaseException:
-                sys.stderr.write(log.read_text(errors="replace")[-8000:])
+                sys.stderr.write(log.read_text(errors="replace", encoding="utf-8")[-8000:])
                 raise
             finally:
                 _stop(process)

@@ -37,4 +37,4 @@ def measure_locks(target: Target, events: int, *, hot: bool, first: int) -> Lock
 
 
 def _records(log: Path) -> list[dict[str, str]]:
-    return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("{")]

@@ -90,7 +90,7 @@ def measure_months(target: Target) -> MonthFigures:
     ):
         log = Path(folder) / "worker.log"
         with worker(target.database_url, target.broker_url, log_file=log, queues="ticks") as process:
-            _await(lambda: " ready." in log.read_text())
+            _await(lambda: " ready." in log.read_text(encoding="utf-8"))
             began = time.perf_counter()
             _send_tick(target.broker_url)
             _await(lambda: _left(connection, month_ends_at) < 0.9 * target.customers)
@@ -118,7 +118,7 @@ def _left(connection: psycopg.Connection[tuple[object, ...]], month_ends_at: dat
 
 
 def _lines(log: Path) -> Iterator[dict[str, Any]]:
-    for line in log.read_text().splitlines():
+    for line in log.read_text(encoding="utf-8").splitlines():
         if line.startswith("{"):
             yield json.loads(line)
 

@@ -67,7 +67,9 @@ def _drain(
             )
             for log, (asked, children) in zip(logs, workers, strict=True)
         ]
-        await_condition(lambda: all(READY in log.read_text() for log in logs), READY_SECONDS, "the workers")
+        await_condition(
+            lambda: all(READY in log.read_text(encoding="utf-8") for log in logs), READY_SECONDS, "the workers"
+        )
         with broker.pipeline(transaction=True) as at_once:
             for shard, name in enumerate(names):
                 at_once.rename(queue_of(HELD, shard, shards), name)

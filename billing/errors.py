@@ -17,6 +17,7 @@ The class name is the fact, the docstring the message, the fields identify the r
     │   ├── DatabaseUnavailable (DatabaseSlow, DatabaseBusy)
     │   └── BrokerUnavailable, EnvelopeBusy, CollectingUnavailable
     ├── Stopping            the process was asked to stop while it waited
+    ├── ClocksDiffer        this host's time can't be believed: do nothing that time alone brings about
     └── BrokenInvariant     something that can't be true is: stop and page
 """
 
@@ -266,6 +267,10 @@ class BrokerUnavailable(Unavailable):
 
 class Stopping(CentavoError):
     """The process was asked to stop while it waited."""
+
+
+class ClocksDiffer(CentavoError):
+    """The clocks of this host and of Postgres are too far apart."""
 
 
 class BrokenInvariant(CentavoError):

@@ -224,7 +224,7 @@ class Faults:
         ours = self.dice.randrange(-STEP_SECONDS_MAX, STEP_SECONDS_MAX)
         theirs = self.dice.randrange(-STEP_SECONDS_MAX, STEP_SECONDS_MAX)
         self.stage.step_clock(ours)
-        self.clock_file.write_text(str(theirs))
+        self.clock_file.write_text(str(theirs), encoding="utf-8")
         self.clock_max = max(ours, 0)
         return f"workers {ours:+d} s, producers {theirs:+d} s"
 

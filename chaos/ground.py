@@ -69,8 +69,8 @@ class Ground:
         log = self.stack.home.path / "api.log"
         api = ManagedProcess.start("api", command, log, env=self.environment, cwd=ROOT)
         self.processes.append(api)
-        api.wait_ready(lambda: ready.exists() and ready.read_text() != "", READY_SECONDS_MAX)
-        self.webhook_url = ready.read_text() + "/webhooks/stripe"
+        api.wait_ready(lambda: ready.exists() and ready.read_text(encoding="utf-8") != "", READY_SECONDS_MAX)
+        self.webhook_url = ready.read_text(encoding="utf-8") + "/webhooks/stripe"
         return api
 
     def sweep(self) -> None:

@@ -71,7 +71,7 @@ def main(path: str) -> None:
 
 def ordered(path: str) -> tuple[Orders, int]:
     """What this process is told, and its log, open."""
-    orders = Orders(**json.loads(Path(path).read_text()))
+    orders = Orders(**json.loads(Path(path).read_text(encoding="utf-8")))
     return orders, os.open(orders.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
 
@@ -105,7 +105,7 @@ def _emit_until_stopped(orders: Orders, producer: Producer, stream: Stream, log:
     while not stop.exists():
         counters = producer.counters
         waiting = counters.buffered + counters.unreceipted
-        status.write_text(str(waiting))
+        status.write_text(str(waiting), encoding="utf-8")
         if waiting < orders.waiting_max:
             now = datetime.now(UTC) + _offset(orders.clock_file)
             for _ in range(batch):
@@ -142,7 +142,7 @@ def emit(producer: Producer, event: UsageEvent, wire: bytes, log: int) -> None:
 def _offset(clock_file: str) -> timedelta:
     """How far this machine's clock is off."""
     try:
-        return timedelta(seconds=float(Path(clock_file).read_text()))
+        return timedelta(seconds=float(Path(clock_file).read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError):
         return timedelta()
 

@@ -17,7 +17,7 @@ def main(ready_file: str) -> None:
     server = uvicorn.Server(uvicorn.Config(create_app(), http=BoundedConnection, log_level="warning", ws="none"))
     path = Path(ready_file)
     part = path.with_suffix(".part")
-    part.write_text(f"http://127.0.0.1:{listening.getsockname()[1]}")
+    part.write_text(f"http://127.0.0.1:{listening.getsockname()[1]}", encoding="utf-8")
     part.rename(path)
     server.run(sockets=[listening])
 

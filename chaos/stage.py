@@ -89,14 +89,14 @@ class Stage:
         command = [sys.executable, "-m", "chaos.serve_api", str(ready)]
         api = ManagedProcess.start("api", command, self.home / "api.log", env=self.environment, cwd=ROOT)
         self.others.append(api)
-        api.wait_ready(lambda: ready.exists() and ready.read_text() != "", READY_SECONDS_MAX)
-        self.webhook_url = ready.read_text() + "/webhooks/stripe"
+        api.wait_ready(lambda: ready.exists() and ready.read_text(encoding="utf-8") != "", READY_SECONDS_MAX)
+        self.webhook_url = ready.read_text(encoding="utf-8") + "/webhooks/stripe"
         self.control.set_webhooks(self.webhook_url, SECRET, Delivery(attempts_max=20))
 
     def start_producer(self, orders: Orders) -> None:
         """A producer with a log of its own; it stands under its name without the generation."""
         file = self.home / f"{orders.name}.orders.json"
-        file.write_text(json.dumps(asdict(orders)))
+        file.write_text(json.dumps(asdict(orders)), encoding="utf-8")
         log = self.home / f"{orders.name}.log"
         with self.starting:
             command = [sys.executable, "-m", orders.program, str(file)]
@@ -117,7 +117,7 @@ class Stage:
     def waiting(self) -> int:
         """Events that producers have, and of which they do not know that they are recorded."""
         said = (Path(orders.log).with_suffix(STATUS) for orders, _ in self.producers.values())
-        return sum(int(path.read_text() or 0) for path in said if path.exists())
+        return sum(int(path.read_text(encoding="utf-8") or 0) for path in said if path.exists())
 
     def stop_all(self) -> None:
         for process in (*(process for _, process in self.producers.values()), *self.workers.values(), *self.others):

@@ -11,6 +11,7 @@ from cli.show import AsJson, a_table, as_json, console, errors, plain
 from config import clock
 from config.settings import settings
 from db.archiving import Archive, Ready
+from services import clocks
 from services.cycle import archiving
 from services.cycle.archiving import Asked
 
@@ -39,6 +40,8 @@ def archive(
     if root is None and not dry_run:
         raise Rejected("say where to: --to /srv/centavo-archive, or CENTAVO_ARCHIVE_FOLDER")
     asked = Asked(months, root or Path(), tenant)
+    # What is archived is corrected no more, and by the time alone it is old.
+    clocks.refuse_apart(clock.unmoved())
     if dry_run:
         _show_ready(archiving.ready(asked, clock.now()), json=json)
         return

@@ -1,6 +1,7 @@
 """Running it: `migrate`, `audit`, `status`."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from config import clock
 from config.settings import settings
 from db import session
 from db.migrate import migrate as migrate_database
+from services.clocks import Clocks, said
 from services.desk import reports
 from services.desk.reports import Standing
 from services.oversight.audit import CHECKS, Audit
@@ -81,7 +83,7 @@ def _audit_for_people(tenant: str | None) -> Audit:
 @app.command()
 def status(json: AsJson = False) -> None:
     """Where everything is, and how far behind."""
-    standing = reports.standing(clock.now())
+    standing = reports.standing(clock.now(), clock.unmoved())
     queues = looked_at()
     addresses = {
         "database": without_password(settings().required("database_url")),
@@ -92,7 +94,9 @@ def status(json: AsJson = False) -> None:
     if json:
         waiting = {name: depth.messages for name, depth in queues.items()}
         untaken = [name for name, depth in queues.items() if depth.is_untaken]
-        as_json({"addresses": addresses, "queues": waiting, "untaken": untaken, "database": standing})
+        clocks = {**asdict(standing.clocks), "ahead_seconds": standing.clocks.ahead_seconds}
+        database = {**asdict(standing), "clocks": clocks}
+        as_json({"addresses": addresses, "queues": waiting, "untaken": untaken, "database": database})
         return
     table = a_table("", "")
     table.show_header = False
@@ -105,12 +109,18 @@ def _said(standing: Standing, queues: dict[str, Depth]) -> dict[str, str]:
     lag = standing.payment_lag_seconds
     return {
         "PostgreSQL": standing.server_version + _unsafe(standing.unsafe_settings),
+        "clock": _compared(standing.clocks),
         **{f"queue {name}": f"{depth.messages:,} messages{_untaken(depth)}" for name, depth in queues.items()},
         "events charged": f"{standing.charged:,}",
         "parked": ", ".join(f"{number:,} {reason}" for reason, number in standing.parked.items()) or "nothing",
         "payments": f"{standing.payments:,}, {standing.payments_waiting:,} of them waiting",
         "oldest payment due": f"{lag:,.1f} s ago" if lag else NOTHING,
     }
+
+
+def _compared(clocks: Clocks) -> str:
+    refused = "; nothing is done here that time alone brings about: set the clock that is wrong"
+    return f"{said(clocks)}{refused if clocks.differ else ''}"
 
 
 def _unsafe(names: Sequence[str]) -> str:

@@ -75,7 +75,7 @@ def export(
         case ".pdf":
             path.write_bytes(as_pdf(found, language))
         case ".html":
-            path.write_text(as_html(found, language))
+            path.write_text(as_html(found, language), encoding="utf-8")
         case ".json":
             path.write_bytes(msgspec.json.format(msgspec.json.encode(as_document(found)), indent=2))
         case other:

@@ -140,7 +140,7 @@ def _replace(path: Path, text: str) -> None:
     """In one step: readers see the old file or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     replacement = path.with_name(f".{path.name}-{os.getpid()}")
-    replacement.write_text(text)
+    replacement.write_text(text, encoding="utf-8")
     replacement.replace(path)
 
 

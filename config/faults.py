@@ -44,7 +44,7 @@ def poisonous(keys: Iterable[str]) -> None:
     if armed is None:
         return
     try:
-        poison = (armed / "poison.event").read_text()
+        poison = (armed / "poison.event").read_text(encoding="utf-8")
     except FileNotFoundError:
         return
     if poison.strip() in keys:

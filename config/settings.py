@@ -57,6 +57,7 @@ class Settings(BaseSettings):
     environment: Literal["production", "staging", "sandbox"] = "production"
     home: Path = Path(".centavo")
     clock_file: Path | None = None
+    clocks_apart_seconds_max: int = Field(default=300, ge=60, le=86_400)
     database_url: SecretStr | None = None
     audit_database_url: SecretStr | None = None
     broker_url: SecretStr | None = None
@@ -228,7 +229,7 @@ class _SandboxSource(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         path = Path(os.environ.get("CENTAVO_HOME", ".centavo")) / STATE_FILE
         try:
-            state = json.loads(path.read_text())
+            state = json.loads(path.read_text(encoding="utf-8"))
             found = {name: state[name] for name in SANDBOX_SAYS}
         except (OSError, ValueError, KeyError, TypeError):
             return {}

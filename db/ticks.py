@@ -1,4 +1,4 @@
-"""When a tick of beat's last came through, and Stripe was last reached."""
+"""When a tick of beat's last came through, and Stripe was last reached; and what time Postgres has."""
 
 from datetime import datetime
 from typing import Any, NamedTuple, cast
@@ -28,3 +28,10 @@ def last(connection: Connection) -> LastSeen:
     row = connection.execute("SELECT ticked_at, stripe_reached_at FROM last_seen").fetchone()
     assert row is not None
     return LastSeen._make(cast("Any", row))
+
+
+def server_time(connection: Connection) -> datetime:
+    """The moment by the server's own clock; not that at which the transaction began."""
+    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    assert row is not None
+    return cast("datetime", row[0])

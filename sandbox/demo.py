@@ -212,7 +212,7 @@ def _result(process: ManagedProcess) -> dict[str, Any]:
     path = process.log_file.with_suffix(".json")
     if code != 0 or not path.exists():
         raise DemoFailed(f"{process.name} ended with exit code {code}: {process.log_tail()}")
-    result: dict[str, Any] = json.loads(path.read_text())
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if result["unsent"]:
         raise DemoFailed(f"{process.name} could not send {result['unsent']} events")
     return result

@@ -65,17 +65,17 @@ def emit(job: Job) -> dict[str, float]:
 
 def write_trace(path: Path, rows: Sequence[TraceRow]) -> None:
     """Write rows for the producer processes to read."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows((at.isoformat(), context, generated) for at, context, generated in rows)
 
 
 def write_job(path: Path, job: Job) -> None:
     """Write a job for a producer process to read."""
-    path.write_text(json.dumps(asdict(job)))
+    path.write_text(json.dumps(asdict(job)), encoding="utf-8")
 
 
 def _events(job: Job) -> Iterator[UsageEvent]:
-    with Path(job.trace).open(newline="") as file:
+    with Path(job.trace).open(newline="", encoding="utf-8") as file:
         mine = islice(enumerate(csv.reader(file)), job.part, None, job.parts)
         for index, (at, context, generated) in mine:
             yield event_of(index, datetime.fromisoformat(at), int(context), int(generated), job.customers)
@@ -83,8 +83,8 @@ def _events(job: Job) -> Iterator[UsageEvent]:
 
 def main() -> None:
     """Do the job that the first argument names."""
-    job = Job(**json.loads(Path(sys.argv[1]).read_text()))
-    Path(job.result).write_text(json.dumps(emit(job)))
+    job = Job(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    Path(job.result).write_text(json.dumps(emit(job)), encoding="utf-8")
 
 
 if __name__ == "__main__":

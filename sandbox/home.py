@@ -79,7 +79,7 @@ class SandboxHome:
         Raises ``SandboxStateUnreadable``.
         """
         try:
-            return _from_json(self.state_file.read_text())
+            return _from_json(self.state_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, AttributeError) as wrong:
@@ -93,7 +93,7 @@ class SandboxHome:
         # mkstemp makes the file with mode 0600.
         handle, name = tempfile.mkstemp(dir=self.path, prefix=".state-")
         try:
-            with os.fdopen(handle, "w") as file:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
                 json.dump({**asdict(state), "started_at": state.started_at.isoformat()}, file, indent=2)
             Path(name).replace(self.state_file)
         except BaseException:

@@ -106,7 +106,7 @@ def ensure_cluster(data: Path, user: str | None, log_file: Path) -> Path:
 def postmaster_pid(cluster: Path) -> int | None:
     """The process that PostgreSQL's own lock file names; None when there is none."""
     try:
-        first_line, *_ = (cluster / "postmaster.pid").read_text().splitlines() or [""]
+        first_line, *_ = (cluster / "postmaster.pid").read_text(encoding="utf-8").splitlines() or [""]
     except FileNotFoundError:
         return None
     return int(first_line) if first_line.isdigit() else None

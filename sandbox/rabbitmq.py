@@ -197,7 +197,7 @@ class RabbitMQServer:
             raise FileNotFoundError(str(rabbitmq_missing()))
         config = self.data_dir / "rabbitmq.conf"
         settings = {**self._settings, "listeners.tcp.1": f"127.0.0.1:{port}"}
-        config.write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
+        config.write_text("".join(f"{name} = {value}\n" for name, value in settings.items()), encoding="utf-8")
         process = self._process = ManagedProcess.start(
             "RabbitMQ", [program], self.log_file, env=self._server_environment(config), cwd=self.data_dir
         )
@@ -205,7 +205,7 @@ class RabbitMQServer:
 
     def _server_environment(self, config: Path) -> dict[str, str]:
         folder = self.data_dir
-        (folder / "enabled_plugins").write_text("[].\n")
+        (folder / "enabled_plugins").write_text("[].\n", encoding="utf-8")
         (folder / "rabbitmq-env.conf").touch()
         own = {
             "NODENAME": self.node,

@@ -194,8 +194,8 @@ def start_double(home: Path) -> tuple[ManagedProcess, str]:
     ready.unlink(missing_ok=True)
     home.mkdir(parents=True, exist_ok=True)
     process = ManagedProcess.start("stripe-double", launch.command(ready), home / "stripe-double.log", cwd=ROOT)
-    process.wait_ready(lambda: ready.exists() and ready.read_text() != "", READY_SECONDS_MAX)
-    return process, ready.read_text().strip()
+    process.wait_ready(lambda: ready.exists() and ready.read_text(encoding="utf-8") != "", READY_SECONDS_MAX)
+    return process, ready.read_text(encoding="utf-8").strip()
 
 
 def start_worker(name: str, queues: str, children: int, env: Mapping[str, str], logs: Path) -> ManagedProcess:

@@ -9,6 +9,7 @@ from config import clock
 from config.settings import settings
 from services.oversight import deliveries, watching
 from tasks import names
+from tasks.by_the_clock import by_the_clock
 from tasks.waiting import until_available
 
 # Lost or doubled messages do no harm: a lease runs out, and the next sweep hands the endpoint out again.
@@ -19,12 +20,14 @@ DELIVERING_SECONDS_MAX = 30.0
 
 
 @shared_task(name=names.LOOK_FOR_ALERTS, **_SWEPT)
+@by_the_clock
 def look_for_alerts() -> int:
     """Say what is low, and what ends soon; how many."""
     return until_available(lambda: watching.look(clock.now()))
 
 
 @shared_task(name=names.SWEEP_ALERTS, **_SWEPT)
+@by_the_clock
 def sweep_alerts() -> int:
     """Hand out the endpoints for which alerts are due; how many."""
     due = until_available(lambda: deliveries.claim_due(clock.now()))
@@ -34,6 +37,7 @@ def sweep_alerts() -> int:
 
 
 @shared_task(name=names.DELIVER_ALERTS, **_SWEPT)
+@by_the_clock
 def deliver_alerts(tenant_id: str) -> int:
     """Send a tenant's alerts, one after the other, until one does not arrive; how many did."""
     until = time.monotonic() + DELIVERING_SECONDS_MAX

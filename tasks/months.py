@@ -12,12 +12,14 @@ from config.settings import settings
 from services.books.credits import break_expired
 from services.cycle import closing, months, statements
 from tasks import names
+from tasks.by_the_clock import by_the_clock
 from tasks.waiting import until_available, until_done
 
 _SWEPT: dict[str, Any] = {"acks_late": True, "reject_on_worker_lost": True, "ignore_result": True}
 
 
 @shared_task(name=names.TURN_MONTHS, **_SWEPT)
+@by_the_clock
 def turn_months() -> int:
     """Begin the periods whose time has come, with their fees and free credits; for how many customers.
 
@@ -32,18 +34,21 @@ def turn_months() -> int:
 
 
 @shared_task(name=names.BREAK_GRANTS, **_SWEPT)
+@by_the_clock
 def break_grants() -> int:
     """Take what remains of grants whose time is over; how many."""
     return until_done(lambda: break_expired(clock.now()))
 
 
 @shared_task(name=names.CLOSE_PERIODS, **_SWEPT)
+@by_the_clock
 def close_periods() -> int:
     """Close the periods whose grace has passed; how many were due."""
     return until_done(lambda: closing.close_due(clock.now()))
 
 
 @shared_task(name=names.ISSUE_STATEMENTS, **_SWEPT)
+@by_the_clock
 def issue_statements() -> int:
     """Issue the statements of closed periods; how many."""
     return until_done(lambda: statements.issue_due(clock.now()))

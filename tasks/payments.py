@@ -12,6 +12,7 @@ from services.collecting.collect import claim_due, collect
 from services.collecting.gateways import gateway
 from services.collecting.holds import find_cards_after_all
 from tasks import names
+from tasks.by_the_clock import by_the_clock
 from tasks.waiting import until_available
 
 # Lost or doubled messages do no harm: a lease runs out, and the next sweep hands the payment out again.
@@ -19,6 +20,7 @@ _SWEPT: dict[str, Any] = {"acks_late": True, "reject_on_worker_lost": True, "ign
 
 
 @shared_task(name=names.SWEEP_PAYMENTS, **_SWEPT)
+@by_the_clock
 def sweep_payments() -> int:
     """Hand out the payments that are due, as many as the pace allows; how many."""
     due = until_available(lambda: claim_due(clock.now()))
@@ -28,18 +30,21 @@ def sweep_payments() -> int:
 
 
 @shared_task(name=names.COLLECT_PAYMENT, **_SWEPT)
+@by_the_clock
 def collect_payment(tenant_id: str, payment_id: str) -> None:
     """Take one payment as far as it goes now."""
     until_available(lambda: collect(tenant_id, UUID(payment_id), gateway(), clock.now()))
 
 
 @shared_task(name=names.SWEEP_CARDS, **_SWEPT)
+@by_the_clock
 def sweep_cards() -> int:
     """Re-open what waits for a card although there is one; for how many customers."""
     return until_available(lambda: find_cards_after_all(clock.now()))
 
 
 @shared_task(name=names.LOOK_AT_PAYMENTS, **_SWEPT)
+@by_the_clock
 def look_at_payments() -> int:
     """Hand out every payment that is not final, to be looked at; how many."""
     number = 0
@@ -50,6 +55,7 @@ def look_at_payments() -> int:
 
 
 @shared_task(name=names.LOOK_AT_PAYMENT, **_SWEPT)
+@by_the_clock
 def look_at_payment(tenant_id: str, payment_id: str) -> None:
     """See how one payment stands at Stripe."""
     until_available(lambda: reconcile.look(tenant_id, UUID(payment_id), gateway(), clock.now()))

@@ -9,6 +9,7 @@ from payments.gateway import GatewayUnavailable
 from payments.reachability import reach
 from services.oversight import health
 from tasks import names
+from tasks.by_the_clock import by_the_clock
 from tasks.waiting import until_available
 
 log = logger(__name__)
@@ -18,12 +19,14 @@ STRIPE_SECONDS_MAX = 2.0
 
 
 @shared_task(name=names.NOTE_TICK, acks_late=True, reject_on_worker_lost=True, ignore_result=True)
+@by_the_clock
 def note_tick() -> None:
     """Note that a tick came through."""
     until_available(lambda: health.note_tick(clock.now()))
 
 
 @shared_task(name=names.REACH_STRIPE, acks_late=True, reject_on_worker_lost=True, ignore_result=True)
+@by_the_clock
 def reach_stripe() -> bool:
     """Note that Stripe can be reached from here, if it can."""
     try:

@@ -10,6 +10,7 @@ from config.settings import settings
 from services.collecting import webhooks
 from services.collecting.gateways import gateway
 from tasks import names
+from tasks.by_the_clock import by_the_clock
 from tasks.queues import declared, is_rabbitmq
 from tasks.waiting import until_available
 
@@ -22,12 +23,14 @@ SOCKET_SECONDS_MAX = 5
 
 
 @shared_task(name=names.WORK_WEBHOOK, **_SWEPT)
+@by_the_clock
 def work_webhook(event_id: str) -> None:
     """Do what an event asks for."""
     until_available(lambda: webhooks.work(event_id, gateway(), clock.now()))
 
 
 @shared_task(name=names.SWEEP_WEBHOOKS, **_SWEPT)
+@by_the_clock
 def sweep_webhooks() -> int:
     """Hand out the events that are due; how many."""
     due = until_available(lambda: webhooks.sweep(clock.now()))
@@ -37,6 +40,7 @@ def sweep_webhooks() -> int:
 
 
 @shared_task(name=names.LOOK_FOR_MISSED_WEBHOOKS, **_SWEPT)
+@by_the_clock
 def look_for_missed_webhooks() -> int:
     """Fetch what Stripe could not deliver; how many events were new."""
     return until_available(lambda: webhooks.look_for_missed(gateway(), clock.now()))

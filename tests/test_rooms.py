@@ -109,9 +109,9 @@ def test_no_float_comes_near_money() -> None:
 def test_no_statement_asks_postgres_for_the_time() -> None:
     """Time is an argument: the same envelope at another hour must be able to say so.
 
-    But for the pace, which many machines share: their clocks differ, and the server's is one. For the migration
-    that begins what is owed from now on: nobody hands it a moment. And for the SQL face, whose callers are where a
-    producer is.
+    But for the pace, which many machines share: their clocks differ, and the server's is one. For telling by how much
+    a host's differs from it. For the migration that begins what is owed from now on: nobody hands it a moment. And for
+    the SQL face, whose callers are where a producer is.
     """
     names = "current_timestamp", "current_date", "localtimestamp"
     functions = "now", "clock_timestamp", "statement_timestamp", "transaction_timestamp"
@@ -122,6 +122,7 @@ def test_no_statement_asks_postgres_for_the_time() -> None:
         "db/migrations/versions/0003_the_month.py",
         "db/migrations/versions/0010_sql_face.py",
         "db/schema/sql_face.py",
+        "db/ticks.py",
     }
 
 
@@ -131,6 +132,29 @@ def test_only_the_clock_tells_the_time() -> None:
 
     assert told == {"config/clock.py", "sdk/src/centavo/events.py", "sdk/src/centavo/envelopes.py"}
     assert where(attributes("time.time"), *PRODUCT) <= {"worker/health.py"}
+
+
+def test_text_files_are_read_and_written_in_utf_8() -> None:
+    """Not in the language of whoever started the process: a plan's name is the same on every machine."""
+    assert where(_text_without_encoding, *ROOMS) == set()
+
+
+def _text_without_encoding(tree: ast.Module) -> Iterator[ast.AST]:
+    for node in calls("read_text", "write_text", "open", "fdopen")(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="os" | "gzip" | "Segment"), attr="open")):
+                continue  # descriptors, and files of bytes
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="self") | ast.Attribute(), attr="open")):
+                continue  # methods of ours
+            case ast.Call(args=args, keywords=keywords):
+                modes = [*args, *(one.value for one in keywords if one.arg == "mode")]
+                if any(
+                    isinstance(mode, ast.Constant) and re.fullmatch("[rwxa+]*b[rwxa+]*", str(mode.value))
+                    for mode in modes
+                ):
+                    continue
+                if all(one.arg != "encoding" for one in keywords):
+                    yield node
 
 
 def test_functions_fit_on_a_screen() -> None:
@@ -182,6 +206,10 @@ def test_no_tracked_file_names_a_package_registry() -> None:
         (calls("float"), "x = float('1')", True),
         (calls("float"), "def f(x: float) -> None: ...", False),
         (texts(r"\bnow\(\)"), "x = 'SELECT now()'", True),
+        (_text_without_encoding, "path.read_text()", True),
+        (_text_without_encoding, "path.open('w')", True),
+        (_text_without_encoding, "path.open('rb')", False),
+        (_text_without_encoding, "path.write_text(a, encoding='utf-8')", False),
         (texts(r"\bnow\(\)"), "def f():\n    '''never now()'''", False),
     ],
 )

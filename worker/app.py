@@ -56,7 +56,7 @@ def configuration(chosen: Settings) -> dict[str, Any]:
             "tasks.ticks",
         ),
         "beat_schedule": schedule(chosen),
-        "beat_scheduler": "celery.beat:Scheduler",
+        "beat_scheduler": "worker.beat:Scheduler",
         "timezone": "UTC",
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,

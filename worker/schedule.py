@@ -24,6 +24,11 @@ NOTED_SECONDS = 5.0
 REACHED_SECONDS = 30.0
 
 
+#: For how many of its intervals a tick that waits is worth something, but for what clocks are apart.
+INTERVALS_KEPT = 5
+KEPT_SECONDS_MIN = 10.0
+
+
 def schedule(chosen: Settings) -> dict[str, dict[str, Any]]:
     """The table of ticks. A tick that nobody took in time is worth nothing: the next says the same."""
     ends_seconds = ENDS_LOOKED_FOR_EACH * chosen.month_seconds
@@ -51,18 +56,29 @@ def schedule(chosen: Settings) -> dict[str, dict[str, Any]]:
         "an audit that is due": {
             "task": names.AUDIT_WHEN_DUE,
             "schedule": AUDIT_LOOKS,
-            "options": {"queue": chosen.ticks_queue, "expires": AUDIT_LOOK_EXPIRES_SECONDS},
+            "options": {"queue": chosen.ticks_queue, "expires": _expires(AUDIT_LOOK_EXPIRES_SECONDS, chosen)},
         },
     }
 
 
 def _tick(task: str, seconds: float, chosen: Settings) -> dict[str, Any]:
-    expires = max(10.0, 5 * seconds)
+    expires = _expires(max(KEPT_SECONDS_MIN, INTERVALS_KEPT * seconds), chosen)
     return {"task": task, "schedule": seconds, "options": {"queue": chosen.ticks_queue, "expires": expires}}
 
 
 def _look(task: str, chosen: Settings) -> dict[str, Any]:
-    return {"task": task, "schedule": LOOKS, "options": {"queue": chosen.ticks_queue, "expires": LOOK_EXPIRES_SECONDS}}
+    expires = _expires(LOOK_EXPIRES_SECONDS, chosen)
+    return {"task": task, "schedule": LOOKS, "options": {"queue": chosen.ticks_queue, "expires": expires}}
+
+
+def _expires(seconds: float, chosen: Settings) -> float:
+    """When a tick that is worth something for so long expires.
+
+    The message names a time by beat's clock, which the worker compares with its own: both may be as far from Postgres'
+    as the setting allows, to either side. After an hour without a worker 7,300 ticks wait, as ever, of which the last
+    1,300 have not expired: a few milliseconds each for all of them that find nothing, seconds for one child.
+    """
+    return 2 * chosen.clocks_apart_seconds_max + seconds
 
 
 if __name__ == "__main__":

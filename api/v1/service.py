@@ -18,6 +18,7 @@ from billing.reasons import Reason
 from config import clock
 from config.settings import SettingsMissing, settings
 from payments.reachability import reach
+from services.clocks import Clocks
 from services.desk import access, summaries
 from services.oversight import health
 from services.oversight.health import DatabaseHealth
@@ -51,9 +52,12 @@ class Info(Answer):
 
 
 class PartOut(Answer):
-    """One thing that is needed: whether it is there, and how it stands; `unknown` where nobody has looked yet."""
+    """One thing that is needed: whether it is there, and how it stands; `unknown` where nobody has looked yet.
 
-    status: Literal["ok", "away", "unknown"]
+    `differs` is said of a clock alone.
+    """
+
+    status: Literal["ok", "away", "unknown", "differs"]
     detail: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -68,6 +72,10 @@ class Health(Answer):
         description="Whether it can be reached: from here, as of some seconds ago; or, without a key, by workers."
     )
     beat: PartOut = Field(description="When a tick of beat's last came through to a worker.")
+    clock: PartOut = Field(
+        description="By how many seconds this host is ahead of the database; where they differ too much, nothing is "
+        "done on such a host that time alone brings about."
+    )
 
 
 class DifferenceOut(Answer):
@@ -160,10 +168,12 @@ def detailed_health(_caller: OverAll, request: Request, response: Response) -> H
         "broker": _broker(),
         "stripe": _stripe(stripe, found, now),
         "beat": _seen("ticked_at", found.ticked_at if found else None, now, BEAT_SECONDS_MAX),
+        "clock": _compared(found.clocks if found else None),
     }
     away = {name for name, part in parts.items() if part.status == "away"}
     response.status_code = 503 if away & {"database", "broker"} else 200
-    return Health(status="degraded" if away else "ok", at=now, **parts)
+    is_well = not away and parts["clock"].status != "differs"
+    return Health(status="ok" if is_well else "degraded", at=now, **parts)
 
 
 def stripe_look() -> Look[int]:
@@ -177,7 +187,7 @@ def stripe_look() -> Look[int]:
 
 def _database(now: datetime) -> DatabaseHealth | None:
     try:
-        return health.database(now)
+        return health.database(now, clock.unmoved())
     except (Unavailable, SettingsMissing):
         return None
 
@@ -188,6 +198,13 @@ def _of_database(found: DatabaseHealth | None) -> PartOut:
     waiting = ("payments_late_seconds", "inbox_late_seconds", "webhooks_late_seconds")
     said = ("server_version", "unsafe_settings", *waiting, "audited_at")
     return PartOut(status="ok", detail={name: getattr(found, name) for name in said})
+
+
+def _compared(clocks: Clocks | None) -> PartOut:
+    if clocks is None:
+        return PartOut(status="unknown")
+    at = {"host_at": clocks.host_at, "database_at": clocks.database_at}
+    return PartOut(status="differs" if clocks.differ else "ok", detail={"ahead_seconds": clocks.ahead_seconds, **at})
 
 
 def _broker() -> PartOut:

@@ -39,7 +39,7 @@ def _arguments() -> argparse.Namespace:
 def _write_whole(path: Path, text: str) -> None:
     """Write so that whoever waits for the file never reads half of it."""
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 

@@ -52,4 +52,4 @@ def start(ready_file: Path, port: int = 0, cwd: Path | None = None) -> RunningDo
             process.wait()
             raise RuntimeError(f"The Stripe double did not start (exit status {process.returncode}).")
         time.sleep(POLL_SECONDS)
-    return RunningDouble(ready_file.read_text(), process)
+    return RunningDouble(ready_file.read_text(encoding="utf-8"), process)

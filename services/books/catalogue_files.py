@@ -180,9 +180,12 @@ def _validated(model: type[M], source: str, kind: str) -> M:
 def _text(source: str, kind: str) -> tuple[str, str]:
     path = Path(source)
     if path.is_file():
-        return str(path), path.read_text()
+        try:
+            return str(path), path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise CatalogueMalformed(f"{path} is not text in UTF-8: {error}; save it in UTF-8") from error
     if source in shipped(kind):
-        return source, (files("billing") / "catalogues" / kind / f"{source}.json").read_text()
+        return source, (files("billing") / "catalogues" / kind / f"{source}.json").read_text(encoding="utf-8")
     raise CatalogueMalformed(
         f"{source!r} is neither a file nor one of the shipped catalogues: {', '.join(shipped(kind))}"
     )

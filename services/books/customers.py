@@ -4,7 +4,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from billing.errors import AlreadyExists, CustomerNotFound, PlanNotFound, Rejected
 from billing.periods import Calendar, Period
@@ -16,6 +15,7 @@ from db.customers import CustomerRow
 from db.months import Due
 from db.session import Connection, in_transaction
 from services.books import periods
+from services.books.zones import check_zone
 
 log = logger(__name__)
 
@@ -84,14 +84,6 @@ def _create(connection: Connection, wanted: NewCustomer, now: datetime) -> bool:
         periods.begin(connection, [(identity, first)])
         month_rows.set_due(connection, [Due(*identity, first.ends_at)])
     return is_new
-
-
-def check_zone(name: str) -> None:
-    """Raises `Rejected` for what is no time zone."""
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise Rejected(f"{name!r} is not a time zone; names look like America/Sao_Paulo") from error
 
 
 def _check_currencies(currencies: Sequence[str]) -> None:

@@ -64,7 +64,7 @@ def estimate(amount: Decimal, currency: str, now: datetime) -> Estimate | None:
 def _read(path: Path, _changed: int) -> tuple[_Rate, ...]:
     """The rates of a file, read again when it has changed."""
     try:
-        return _Rates.model_validate(json.loads(path.read_text(), parse_float=Decimal)).rates
+        return _Rates.model_validate(json.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)).rates
     except (OSError, ValueError) as error:
         said = error.errors(include_url=False)[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise CatalogueMalformed(f"the rates in {path} can't be read: {said}; see CENTAVO_USD_RATES") from error

@@ -30,7 +30,7 @@ from db.payments import PaymentRow
 from db.session import Connection, in_transaction
 from db.subscriptions import KEY, LogRow, PeriodRow
 from services.books import accounts, catalogue, periods
-from services.books.customers import check_zone
+from services.books.zones import check_zone
 from services.collecting.refunds import left_minor
 from services.collecting.voiding import void_locked
 from services.cycle import months

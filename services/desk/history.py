@@ -13,7 +13,7 @@ from db import customers as customer_rows
 from db import history as rows
 from db.history import Active, Bucket, Collected, EventRow, Group, LedgerRow, MethodSum, Span
 from db.session import Connection, in_transaction
-from services.books.customers import check_zone
+from services.books.zones import check_zone
 from services.cursors import after, cursor
 
 PAGE_MAX = 200

@@ -18,7 +18,7 @@ from db import customers as customer_rows
 from db import quotas as rows
 from db.quotas import NewQuota
 from db.session import Connection, in_transaction
-from services.books.customers import check_zone
+from services.books.zones import check_zone
 from services.cursors import after, cursor
 from services.desk.history import PAGE, Page, check_rows
 from services.desk.standing import check_amount

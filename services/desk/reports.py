@@ -9,6 +9,7 @@ from decimal import Decimal
 from db import parked as parked_rows
 from db import reports as rows
 from db.session import Connection, in_transaction
+from services.clocks import Clocks, compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class Standing:
     payments: int
     payments_waiting: int
     payment_lag_seconds: float
+    clocks: Clocks
+    """This host's clock beside the server's."""
 
 
 def customers_of(tenant_id: str) -> list[CustomerSummary]:
@@ -81,8 +84,8 @@ def progress(now: datetime) -> Progress:
     return in_transaction(work)
 
 
-def standing(now: datetime) -> Standing:
-    """The state of the database at a glance."""
+def standing(now: datetime, host_at: datetime) -> Standing:
+    """The state of the database at a glance, at this moment, which may be a moved one, and at the host's own."""
 
     def work(connection: Connection) -> Standing:
         return Standing(
@@ -92,6 +95,7 @@ def standing(now: datetime) -> Standing:
             parked_rows.counts(connection),
             *rows.payment_counts(connection),
             rows.payment_lag_seconds(connection, now),
+            compared(connection, host_at),
         )
 
     return in_transaction(work)

@@ -7,6 +7,7 @@ from datetime import datetime
 from db import reports as rows
 from db import summaries, ticks
 from db.session import Connection, in_transaction
+from services.clocks import Clocks, compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +25,12 @@ class DatabaseHealth:
     """When a tick of beat's last came through to a worker."""
     stripe_reached_at: datetime | None
     """When a worker last reached Stripe."""
+    clocks: Clocks
+    """This host's clock beside the server's."""
 
 
-def database(now: datetime) -> DatabaseHealth:
-    """Raises `DatabaseUnavailable`."""
+def database(now: datetime, host_at: datetime) -> DatabaseHealth:
+    """At this moment, which may be a moved one, and at the host's own. Raises `DatabaseUnavailable`."""
 
     def work(connection: Connection) -> DatabaseHealth:
         return DatabaseHealth(
@@ -38,6 +41,7 @@ def database(now: datetime) -> DatabaseHealth:
             int(rows.webhook_lag_seconds(connection, now)),
             summaries.audit_turn(connection).finished_at,
             *ticks.last(connection),
+            compared(connection, host_at),
         )
 
     return in_transaction(work)

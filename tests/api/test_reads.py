@@ -15,6 +15,7 @@ from services.books.customers import NewCustomer, create_customers
 from services.desk import prices
 from services.oversight.health import note_stripe, note_tick
 from tests.api.asking import ADMIN, VIEW, WRITE, Asker, as_, new_key, told
+from tests.elsewhen import be_ahead
 from tests.factories import TENANT, a_customer, catalogues
 from tests.looking import rows
 from tests.services.monthly import everything
@@ -329,7 +330,7 @@ def test_health_in_detail_says_what_is_there(root: Asker) -> None:
 
     found = root.get("/health/detailed")
 
-    parts = {name: found.body[name]["status"] for name in ("database", "broker", "stripe", "beat")}
+    parts = {name: found.body[name]["status"] for name in ("database", "broker", "stripe", "beat", "clock")}
     assert (found.status, found.body["status"]) == (200, "ok")
     assert parts == dict.fromkeys(parts, "ok")
     assert found.body["broker"]["detail"] == {
@@ -340,6 +341,23 @@ def test_health_in_detail_says_what_is_there(root: Asker) -> None:
     assert late == {"payments_late_seconds": 0, "inbox_late_seconds": 0, "webhooks_late_seconds": 0}
     assert found.body["database"]["detail"]["unsafe_settings"] == ["fsync", "full_page_writes"]
     assert found.body["beat"]["detail"]["seconds"] < 30
+    assert found.body["clock"]["detail"]["ahead_seconds"] == 0
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(-400, "differs"), (200, "ok"), (86_400, "differs")])
+def test_health_in_detail_says_how_this_hosts_clock_stands_to_the_databases(
+    root: Asker, monkeypatch: pytest.MonkeyPatch, seconds: int, status: str
+) -> None:
+    note_tick(datetime.now(UTC) + timedelta(seconds=seconds))
+    be_ahead(monkeypatch, timedelta(seconds=seconds))
+
+    found = root.get("/health/detailed")
+
+    said = found.body["clock"]
+    assert (found.status, found.body["status"]) == (200, "ok" if status == "ok" else "degraded")
+    assert said["status"] == status
+    assert said["detail"]["ahead_seconds"] == pytest.approx(seconds, abs=3)
+    assert said["detail"]["database_at"][:10] == f"{datetime.now(UTC):%Y-%m-%d}"
 
 
 def test_without_a_key_of_stripes_its_health_is_told_as_workers_found_it(

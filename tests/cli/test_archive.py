@@ -1,12 +1,13 @@
 """`centavo archive`."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Command
+from tests.elsewhen import centavo_there, host_ahead
 from tests.services.past_usage import used_long_ago
 
 
@@ -52,6 +53,18 @@ def test_nothing_is_archived_by_default(billing_database: str, forked: Command, 
     assert "--older-than 12" in no_age.err
     assert "CENTAVO_ARCHIVE_FOLDER" in no_folder.err
     assert "the last 6 months stay" in too_young.err
+
+
+def test_a_host_whose_clock_is_wrong_archives_nothing(used: int, tmp_path: Path) -> None:
+    """To it, what was used yesterday is old."""
+    assert used
+    there = host_ahead(tmp_path / "site", timedelta(days=365))
+
+    refused = centavo_there(there, "archive", "--older-than", "6", "--to", str(tmp_path / "archive"))
+
+    assert refused.returncode == 1
+    assert "set the clock that is wrong" in refused.stderr
+    assert not (tmp_path / "archive").exists()
 
 
 def test_the_settings_say_both(used: int, forked: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

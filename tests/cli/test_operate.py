@@ -1,6 +1,9 @@
 """`audit` and `status`: what is there, where, and whether it agrees."""
 
-from datetime import UTC, datetime
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import redis
@@ -9,6 +12,7 @@ from db.audit import CHECKS
 from services.metering.usage import record_usage
 from tests.cli.conftest import Command
 from tests.conftest import OF_A_TEST_SERVER
+from tests.elsewhen import centavo_there, host_ahead
 from tests.factories import a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one
 
@@ -92,12 +96,14 @@ def test_the_status_says_where_everything_is_and_how_far_behind(
     standing = as_json["database"]
     lag, version = standing.pop("payment_lag_seconds"), standing.pop("server_version")
     unsafe = standing.pop("unsafe_settings")
+    assert standing.pop("clocks")["ahead_seconds"] == 0
     assert standing == {"charged": 2, "parked": {"unpriced": 1}, "payments": 2, "payments_waiting": 2}
     assert 60 <= lag < 120
     assert version.startswith("18.")
     assert unsafe == [name for name, value in sorted(OF_A_TEST_SERVER.items()) if value == "off"]
     words = " ".join(told.out.split())
     for said in (
+        "clock this host is 0 s ahead of Postgres",
         "queue usage 3 messages",
         "events charged 2",
         "parked 1 unpriced",
@@ -106,6 +112,18 @@ def test_the_status_says_where_everything_is_and_how_far_behind(
     ):
         assert said in words
     assert max(len(line) for line in told.out.splitlines()) <= 80
+
+
+@pytest.mark.usefixtures("billing_database")
+def test_the_status_shows_a_clock_that_is_wrong(tmp_path: Path) -> None:
+    there = host_ahead(tmp_path / "site", timedelta(days=-365))
+
+    told, as_json = centavo_there(there, "status"), centavo_there(there, "status", "--json")
+
+    words = " ".join(told.stdout.split())
+    assert re.search(r"clock this host is 31,53[56],\d{3} s behind Postgres; nothing is done here", words)
+    seconds = json.loads(as_json.stdout)["database"]["clocks"]["ahead_seconds"]
+    assert seconds == pytest.approx(-365 * 86_400, abs=30)
 
 
 @pytest.mark.usefixtures("billing_database")

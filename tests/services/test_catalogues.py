@@ -1,6 +1,8 @@
 """Catalogue files: exact numbers in, and what is wrong said with its place."""
 
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +12,9 @@ import pytest
 
 from billing.errors import CatalogueMalformed
 from billing.prices import LadderSpan, Rung
+from config.settings import process_environment
 from db.prices import NewPrice
+from sandbox.stack import ROOT
 from services.books.catalogue_files import read_plans, read_prices, shipped
 
 BEGAN = "2026-01-01T00:00:00Z"
@@ -167,3 +171,25 @@ def test_a_file_that_is_no_catalogue_says_what_it_is_not(tmp_path: Path, text: s
 def test_a_name_that_is_nothing_shows_what_is_shipped() -> None:
     with pytest.raises(CatalogueMalformed, match=", ".join(shipped("prices"))):
         read_prices("no-such-list")
+
+
+def test_a_file_is_read_in_utf_8_whatever_language_the_process_was_started_in(tmp_path: Path) -> None:
+    """As under cron, where the locale is C."""
+    file = tmp_path / "plans.json"
+    plan = {"plan_id": "p", "name": "Preço único — R$", "payment_currency": "BRL"}
+    file.write_text(json.dumps({"plans": [plan]}, ensure_ascii=False), encoding="utf-8")
+    read = "from services.books.catalogue_files import read_plans; (plan,) = read_plans(sys.argv[1])"
+    environment = process_environment() | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", f"import sys; {read}; print(ascii(plan.name))", str(file)]
+
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (0, "'Pre\\xe7o \\xfanico \\u2014 R$'\n"), done.stderr
+
+
+def test_a_file_that_is_not_in_utf_8_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "latin.json"
+    file.write_text('{"plans": [{"plan_id": "p", "name": "Preço"}]}', encoding="latin-1")
+
+    with pytest.raises(CatalogueMalformed, match=r"latin\.json is not text in UTF-8"):
+        read_plans(str(file))

@@ -20,7 +20,7 @@ def test_nothing_has_happened_yet() -> None:
     """Zeros, not errors."""
     assert customers_of(TENANT) == []
     assert progress(datetime.now(UTC)) == Progress(0, 0, payments=0, payments_waiting=0, periods_unopened=0)
-    assert standing(datetime.now(UTC)).payment_lag_seconds == 0
+    assert standing(datetime.now(UTC), datetime.now(UTC)).payment_lag_seconds == 0
 
 
 def test_every_customer_is_summed_up_over_all_months() -> None:
@@ -80,7 +80,7 @@ def test_the_lag_is_the_age_of_the_oldest_payment_that_is_due() -> None:
     one("UPDATE payments SET due_at = %s WHERE tier = 1 RETURNING 1", now + timedelta(days=1))
     one("UPDATE payments SET due_at = %s WHERE tier = 2 RETURNING 1", now - timedelta(seconds=90))
 
-    found = standing(now)
+    found = standing(now, now)
 
     assert found.payment_lag_seconds == 90
     assert (found.charged, found.parked, found.payments, found.payments_waiting) == (1, {}, 2, 2)

@@ -16,7 +16,7 @@ from worker.schedule import schedule
 def test_a_tick_that_came_through_is_noted(billing_database: str, broker: str, start_a_worker: WorkerStarter) -> None:
     assert billing_database
     begun = datetime.now(UTC)
-    assert health.database(begun).ticked_at is None
+    assert health.database(begun, begun).ticked_at is None
     start_a_worker(queues="ticks", children=1)
 
     with Celery(broker=broker, set_as_current=False) as app:
@@ -24,7 +24,7 @@ def test_a_tick_that_came_through_is_noted(billing_database: str, broker: str, s
             app.send_task(names.NOTE_TICK, queue="ticks")
     await_condition(lambda: one("SELECT ticked_at IS NOT NULL FROM last_seen") == (True,), 30, "the tick is noted")
 
-    ticked_at = health.database(datetime.now(UTC)).ticked_at
+    ticked_at = health.database(datetime.now(UTC), begun).ticked_at
     assert ticked_at is not None
     assert begun <= ticked_at <= begun + timedelta(seconds=60)
 
