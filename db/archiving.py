@@ -7,7 +7,7 @@ is read without locks, and nobody who charges waits.
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from itertools import takewhile
+from itertools import groupby, takewhile
 from typing import Any, NamedTuple, cast
 
 from db.session import Connection
@@ -126,10 +126,13 @@ WHERE p.tenant_id = %s AND p.archive_id = %s AND w.last_seq > 0 ORDER BY w.walle
 """
 
 _LINE = """'{"event":' || to_jsonb(u)::text || ',"entry":' || %s || '}'"""
+#: Some bytes of metadata may become megabytes when its numbers are written out: such lines are read one by one.
+_IS_LONG = "octet_length(u.metadata::text) > 32768"
 
 #: In the order of the ledger, up to the first that may not go yet. Then what was kept since makes one checkpoint.
 _OF_WALLET = f"""
-SELECT CASE WHEN p.archive_id IS NOT NULL THEN {_LINE % "to_jsonb(e)::text"} END
+SELECT CASE WHEN p.archive_id IS NULL THEN NULL WHEN {_IS_LONG} THEN '' ELSE {_LINE % "to_jsonb(e)::text"} END,
+    e.event_key, e.wallet_id, e.seq
 FROM ledger_entries e
 LEFT JOIN usage_events u ON u.tenant_id = e.tenant_id AND u.key = e.event_key
 LEFT JOIN periods p
@@ -143,12 +146,19 @@ ORDER BY e.seq
 
 #: What a plan covers has no entry.
 _FREE = f"""
-SELECT {_LINE % "'null'"}
+SELECT CASE WHEN {_IS_LONG} THEN '' ELSE {_LINE % "'null'"} END, u.key, NULL, NULL
 FROM periods p
 JOIN usage_events u
     ON u.tenant_id = p.tenant_id AND u.customer_id = p.customer_id AND u.period_start = p.starts_at
 WHERE p.tenant_id = %s AND p.archive_id = %s AND u.cost = 0 AND u.charged_at IS NOT NULL AND u.archive_id IS NULL
     AND u.status IN ('charged', 'voided')
+"""  # noqa: S608 - words of ours, no input
+
+_LONG = f"""
+SELECT {_LINE % "coalesce(to_jsonb(e)::text, 'null')"}
+FROM usage_events u
+LEFT JOIN ledger_entries e ON e.tenant_id = u.tenant_id AND e.wallet_id = %s::bigint AND e.seq = %s::bigint
+WHERE u.tenant_id = %s AND u.key = %s
 """  # noqa: S608 - words of ours, no input
 
 _WRITTEN = """
@@ -277,25 +287,34 @@ def wallets(connection: Connection, archive: Archive) -> list[int]:
 def lines_of_wallet(connection: Connection, tenant_id: str, wallet_id: int) -> Iterator[list[str]]:
     """A wallet's usage that may go, from the last checkpoint on, as lines of JSON, page by page."""
     said = {"tenant_id": tenant_id, "wallet_id": wallet_id}
-    return _pages(connection, _OF_WALLET, said)
+    return _pages(connection, tenant_id, _OF_WALLET, said)
 
 
 def lines_without_entry(connection: Connection, archive: Archive) -> Iterator[list[str]]:
     """The usage of an archive's periods that cost nothing, as lines of JSON, page by page."""
-    return _pages(connection, _FREE, archive.key)
+    return _pages(connection, archive.tenant_id, _FREE, archive.key)
 
 
-def _pages(connection: Connection, statement: str, said: Any) -> Iterator[list[str]]:
+def _pages(connection: Connection, tenant_id: str, statement: str, said: Any) -> Iterator[list[str]]:
     """Up to the first row that has no line. The first pages are small: most of a wallet may have to stay."""
     size = FIRST_PAGE
     with connection.cursor("to_archive") as cursor:
         cursor.execute(statement.encode(), said)
-        while rows := cast("list[tuple[str | None]]", cursor.fetchmany(min(size, PAGE))):
-            page = [line for line in takewhile(lambda line: line is not None, (line for (line,) in rows)) if line]
-            yield page
+        while rows := cast("list[tuple[str | None, str, int | None, int | None]]", cursor.fetchmany(min(size, PAGE))):
+            page = list(takewhile(lambda row: row[0] is not None, rows))
+            for is_short, some in groupby(page, lambda row: bool(row[0])):
+                if is_short:
+                    yield [cast("str", line) for line, *_ in some]
+                else:
+                    yield from ([_long(connection, tenant_id, *row[1:])] for row in some)
             if len(page) < len(rows):
                 return
             size *= 4
+
+
+def _long(connection: Connection, tenant_id: str, key: str, wallet_id: int | None, seq: int | None) -> str:
+    row = connection.execute(_LONG.encode(), (wallet_id, seq, tenant_id, key)).fetchone()
+    return cast("str", cast("Any", row)[0])
 
 
 def written(connection: Connection, archive: Archive, now: datetime) -> None:

@@ -5,7 +5,9 @@ from uuid import UUID
 
 from psycopg import sql
 from psycopg.rows import dict_row
+from psycopg.types.json import set_json_loads
 
+from db import documents
 from db.session import Connection
 
 Rows = list[dict[str, Any]]
@@ -135,4 +137,5 @@ def period(connection: Connection, tenant_id: str, customer_id: str, starts_at: 
 
 def _read(connection: Connection, statement: str, values: tuple[object, ...] | dict[str, object]) -> Rows:
     with connection.cursor(row_factory=dict_row) as cursor:
+        set_json_loads(documents.read, cursor)
         return cursor.execute(sql.SQL(cast("Any", statement)), values).fetchall()

@@ -1,11 +1,10 @@
 """What could not be charged: inputs that are no events of ours, and events that wait."""
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, NamedTuple, cast
 
+from db import documents
 from db.session import Connection
 
 
@@ -177,7 +176,7 @@ def mark_replayed(connection: Connection, input_hash: bytes, now: datetime) -> N
 def find_event(connection: Connection, tenant_id: str, key: str, status: str = "parked") -> dict[str, Any] | None:
     """An event that waits so, as a JSON object, or None. Takes no lock."""
     row = connection.execute(_EVENT, (tenant_id, key, status)).fetchone()
-    return json.loads(cast("str", row[0]), parse_float=Decimal) if row else None
+    return cast("dict[str, Any]", documents.read_exactly(cast("str", row[0]))) if row else None
 
 
 def lock_event(connection: Connection, tenant_id: str, key: str, status: str) -> bool:

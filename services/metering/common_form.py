@@ -23,6 +23,7 @@ from centavo.events import (
     QUANTITY_PLACES_MAX,
     TEXT_CHARACTERS_MAX,
     WHOLE_DIGITS_MAX,
+    holds_long_number,
 )
 
 _Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARACTERS_MAX)]
@@ -116,7 +117,7 @@ def read(raw: bytes) -> Event | None:
         occurred_at = datetime.fromisoformat(said.occurred_at)
     except (msgspec.DecodeError, ValueError, ArithmeticError, RecursionError):
         return None
-    if said.metadata and raw.count(b"[") + raw.count(b"{") > _BRACKETS_MAX:
+    if said.metadata and (raw.count(b"[") + raw.count(b"{") > _BRACKETS_MAX or holds_long_number(said.metadata)):
         return None
     if occurred_at.tzinfo is not UTC or said.occurred_at[_DATE_CHARACTERS] != "T":
         return None

@@ -47,13 +47,17 @@ def defer_waiting(connection: Connection, charge: Charge, now: datetime) -> bool
 
 
 def event_of(row: EventRow) -> UsageEvent:
-    """The event that a row of `usage_events` was made from."""
+    """The event that a row of `usage_events` was made from.
+
+    Its metadata is as it is kept: there were rows before there were bounds on it, and nothing is charged by it.
+    """
     items = [
         {name: item[name] for name in ("category", "provider", "model", "unit", "quantity")} for item in row["items"]
     ]
-    context = {name: row[name] for name in (*CONTEXT_COLUMNS, "metadata") if row.get(name) is not None}
+    context = {name: row[name] for name in CONTEXT_COLUMNS if row.get(name) is not None}
     identity = {name: row[name] for name in ("tenant_id", "customer_id", "key", "occurred_at")}
-    return UsageEvent.from_wire({**identity, **context, "items": items})
+    event = UsageEvent.from_wire({**identity, **context, "items": items})
+    return event.model_copy(update={"metadata": row.get("metadata")})
 
 
 def _charged(charge: Charge, now: datetime) -> dict[str, Any]:

@@ -85,6 +85,18 @@ def test_a_key_belongs_to_one_path(root: Asker) -> None:
     assert told(root.post("/v1/usage", USAGE, "k1")) == (409, "idempotency_conflict")
 
 
+@pytest.mark.parametrize("number", ["1e50", "1e5000", "1E+140000", "1e999999999999999999999", "9" * 41, "9" * 5000])
+@pytest.mark.parametrize("more", ["", ',"deferred":true'])
+def test_usage_with_a_number_that_is_long_when_written_out_is_refused(root: Asker, number: str, more: str) -> None:
+    body = json.dumps(USAGE)[:-1] + f',"metadata":{{"a":[{number}]}}{more}}}'
+    headers = {"Idempotency-Key": "k", "Content-Type": "application/json"}
+
+    answered = root.ask("POST", "/v1/usage", data=body, headers=headers)
+
+    assert answered.status in {400, 422}
+    assert rows("SELECT * FROM usage_events") == []
+
+
 def test_many_at_once_under_one_key_are_one(root: Asker) -> None:
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda _: root.post(GRANTS, GRANT, "k1"), range(16)))

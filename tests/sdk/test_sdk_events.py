@@ -6,10 +6,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
 
 from centavo import Item, UsageEvent
+from centavo.events import METADATA_DIGITS_MAX
 from tests.sdk.support import event
 
 
@@ -86,3 +88,48 @@ def test_customer_and_message_cannot_be_confused_in_a_key() -> None:
 def test_quantities_beyond_the_grammar_are_refused(quantity: object) -> None:
     with pytest.raises(ValueError, match="quantity"):
         Item(category="c", provider="p", model="m", unit="u", quantity=quantity)
+
+
+class Answered(BaseModel):
+    """What an application may put into metadata as it is."""
+
+    tokens: int
+
+
+NUMBERS = (
+    st.integers(-(10**45), 10**45)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.builds(
+        lambda digits, exponent: Decimal(digits).scaleb(exponent),
+        st.integers(-(10**30), 10**30),
+        st.integers(-5000, 5000),
+    )
+)
+
+
+@given(number=NUMBERS)
+@example(number=Decimal("1e131071"))
+@example(number=Decimal("0e131071"))
+@example(number=Decimal("1e-131071"))
+@example(number=10**39)
+@example(number=10**40)
+@example(number=1e300)
+@example(number=5e-324)
+@example(number=0.1)
+def test_numbers_in_metadata_are_bounded_by_what_they_take_written_out(number: float | Decimal) -> None:
+    """Not by what they take on the wire: whoever reads them later has all their digits."""
+    is_long = sum(map(str.isdigit, format(Decimal(str(number)), "f"))) > METADATA_DIGITS_MAX
+    if Decimal(str(number)).is_zero() and "E+" in str(number):
+        is_long = True
+
+    if not is_long:
+        assert event(metadata={"a": [{"b": number}]}).metadata == {"a": [{"b": number}]}
+        return
+    with pytest.raises(ValidationError, match="more than 40 digits when it is written out"):
+        event(metadata={"a": [{"b": number}]})
+
+
+@pytest.mark.parametrize("value", [Answered(tokens=10**50), {10**50}, (1, (10**50,))])
+def test_a_long_number_is_found_wherever_it_goes_on_the_wire_from(value: object) -> None:
+    with pytest.raises(ValidationError, match="more than 40 digits"):
+        event(metadata={"a": value})

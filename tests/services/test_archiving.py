@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -28,11 +29,11 @@ from services.metering.rerating import Span, rerate
 from services.metering.usage import record_usage
 from services.metering.voiding_usage import void
 from services.oversight.audit import audit
-from tests.factories import TENANT, an_envelope, an_event
+from tests.factories import TENANT, an_envelope, an_event, tokens
 from tests.looking import one, rows
 from tests.services.correcting import seconds
 from tests.services.monthly import everything
-from tests.services.past_usage import FIRST, LAST, Past, answers
+from tests.services.past_usage import FIRST, LAST, Past, answers, customers_of_all_kinds
 
 pytestmark = pytest.mark.usefixtures("billing_database")
 
@@ -57,7 +58,7 @@ def files(asked: Asked) -> list[dict[str, Any]]:
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
     with gzip.open(path) as file:
-        return [json.loads(line, parse_float=Decimal) for line in file]
+        return [json.loads(line, parse_float=Decimal, parse_int=Decimal) for line in file]
 
 
 def entries_left() -> int:
@@ -408,3 +409,30 @@ def test_nothing_young_is_archived(asked: Asked) -> None:
 
     assert {each.month for each in stated} <= {"2026-01", "2026-02", "2026-03"}
     assert one("SELECT count(*) FROM periods WHERE statement_number IS NULL AND ends_at < %s", BEFORE)[0] > 0
+
+
+def test_metadata_that_is_long_when_written_out_is_archived_without_much_memory(asked: Asked) -> None:
+    """Rows of before there was a bound: some bytes each in the table, megabytes in the file."""
+    customers_of_all_kinds()
+    for customer, items in (("ana", [seconds(1)]), ("bob", [tokens(1)])):
+        events = [an_event(customer, items, key=f"{customer}{n}", occurred_at=FIRST) for n in range(12)]
+        record_usage(an_envelope(*events), FIRST)
+    everything(LAST)
+    numbers = ",".join(["1e131071"] * 30)
+    with psycopg.connect(settings().required("database_url")) as connection:
+        connection.execute(
+            "UPDATE usage_events SET metadata = %s::jsonb WHERE right(key, 1) <> '3'", (f'{{"a":[{numbers}]}}',)
+        )
+    tracemalloc.start()
+
+    archive(asked, LAST)
+
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 30e6
+    lines = files(asked)
+    assert [line["event"]["key"] for line in lines[:12]] == [f"ana{n}" for n in range(12)]
+    assert {line["event"]["key"] for line in lines[12:]} == {f"bob{n}" for n in range(12)}
+    assert all(line["event"]["metadata"] == {"a": [Decimal("1e131071")] * 30} for line in lines[4:12])
+    assert [line["entry"] is None for line in lines] == [False] * 12 + [True] * 12
+    assert audit().shown == []

@@ -27,7 +27,8 @@ PLAIN = {
     "items": [dict.fromkeys(OF_AN_ITEM, "x") | {"quantity": "1"}],
 }
 
-anything = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
+long_numbers = st.integers(-(10**45), 10**45) | st.floats(allow_nan=False, allow_infinity=False)
+anything = st.none() | st.booleans() | st.integers() | long_numbers | st.text(max_size=5)
 names = st.sampled_from(["acme", "x" * 64, "x" * 65, "y" * 128, "y" * 129, "z" * 255, "z" * 256, "", "é" * 64, "\0"])
 digits = st.text(st.sampled_from("0123456789"), min_size=1, max_size=32)
 quantities = (
@@ -140,3 +141,22 @@ def test_fractions_in_metadata_keep_their_digits() -> None:
 
     assert read is not None
     assert read.metadata == {"rate": Decimal("0.1000000000000000000000001")}
+
+
+@pytest.mark.parametrize("number", ["1e5000", "1e131071", "-1E+40", "9" * 41, "1e-40", "0e131071", "0." + "0" * 40])
+def test_numbers_that_are_long_when_written_out_are_refused_on_either_way(number: str) -> None:
+    raw = (json.dumps(PLAIN)[:-1] + f',"metadata":{{"a":[{{"b":{number}}}]}}}}').encode()
+
+    assert common_form.read(raw) is None
+    with pytest.raises(EventMalformed, match="more than 40 digits when it is written out"):
+        read_by_contract(raw)
+
+
+@pytest.mark.parametrize("number", ["1e39", "-1E+39", "9" * 40, "1e-39", "0." + "0" * 39])
+def test_numbers_of_40_digits_are_read_on_either_way(number: str) -> None:
+    raw = (json.dumps(PLAIN)[:-1] + f',"metadata":{{"a":[{{"b":{number}}}]}}}}').encode()
+
+    read = common_form.read(raw)
+
+    assert read is not None
+    assert values(read) == values(read_by_contract(raw))

@@ -22,13 +22,17 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError, to_json
+from pydantic_core import InitErrorDetails, PydanticCustomError, to_json, to_jsonable_python
 
 from centavo.ids import uuid7
 
 WIRE_VERSION = 1
 ITEMS_MAX = 64
 METADATA_BYTES_MAX = 16 * 1024
+#: Of a number in metadata, written out without an exponent, before and after the point together. A database writes
+#: numbers out, and readers take the digits: a few bytes such as 1e131071 would become a hundred thousand. 40 have room
+#: for any quantity, for a number of 128 bits and for every float that people write.
+METADATA_DIGITS_MAX = 40
 QUANTITY_DIGITS_MAX = 30
 QUANTITY_PLACES_MAX = 12
 WHOLE_DIGITS_MAX = QUANTITY_DIGITS_MAX - QUANTITY_PLACES_MAX
@@ -38,6 +42,7 @@ IDENTIFIER_CHARACTERS_MAX = 128
 KEY_CHARACTERS_MAX = 255
 TEXT_CHARACTERS_MAX = 255
 _WHOLE_MAX = 10**WHOLE_DIGITS_MAX
+_METADATA_WHOLE_MAX = 10**METADATA_DIGITS_MAX
 
 _MESSAGE_NAMESPACE = uuid.UUID("6d3f0c0e-6f0a-5f6e-9a64-0c5e2f1f7a11")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d+)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
@@ -107,7 +112,41 @@ def _bounded_json(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
         )
     if b"\\u0000" in written:
         raise PydanticCustomError("metadata", "metadata holds a NUL character, which no database text can keep")
+    if holds_long_number(metadata):
+        raise PydanticCustomError(
+            "metadata",
+            "metadata holds a number that has more than {limit} digits when it is written out; send it as text",
+            {"limit": METADATA_DIGITS_MAX},
+        )
     return metadata
+
+
+def holds_long_number(value: object) -> bool:
+    """Whether a number in it has more digits, written out, than metadata may have.
+
+    >>> [holds_long_number({"a": [number]}) for number in (10**39, 1e-20, Decimal("1E+5000"))]
+    [False, False, True]
+    """
+    match value:
+        case None | str() | bool():
+            return False
+        case dict():
+            return any(map(holds_long_number, value.values()))
+        case list() | tuple():
+            return any(map(holds_long_number, value))
+        case int():
+            return not -_METADATA_WHOLE_MAX < value < _METADATA_WHOLE_MAX
+        case float() | Decimal():
+            return _is_long(value if isinstance(value, Decimal) else Decimal(repr(value)))
+    return holds_long_number(to_jsonable_python(value))
+
+
+def _is_long(number: Decimal) -> bool:
+    if not number.is_finite():
+        return False  # it goes as null, or as text
+    _, digits, exponent = number.as_tuple()
+    places = -int(exponent)
+    return max(len(digits) - places, 1) + max(places, 0) > METADATA_DIGITS_MAX
 
 
 def _text(longest: int) -> Any:
