@@ -14,7 +14,17 @@ from functools import partial
 
 import msgspec
 
-from billing.errors import AlreadyExists, CursorMalformed, NotFound, Rejected, Stopping, TenantNotFound, Unavailable
+from billing.errors import (
+    AlreadyExists,
+    CursorMalformed,
+    DatabaseBusy,
+    DatabaseSlow,
+    NotFound,
+    Rejected,
+    Stopping,
+    TenantNotFound,
+    Unavailable,
+)
 from billing.money import ZERO
 from billing.rating import Parking
 from billing.rerating import PastEvent, Prices, Rerated
@@ -178,12 +188,17 @@ def _rate_list(row: ShadowRow, now: datetime) -> int:
     for period in due:
         try:
             in_transaction(partial(_rate, row=row, prices=prices, period=period, now=now))
+        except (DatabaseSlow, DatabaseBusy) as error:
+            whose = {"tenant_id": row.tenant_id, "customer_id": period.customer_id}
+            log.warning("a period takes too long", **whose, error=str(error))
         except (Unavailable, Stopping):
             raise
         except Exception:
-            # Nobody else's sums wait for it.
             log.exception("a period can't be rated", tenant_id=row.tenant_id, customer_id=period.customer_id)
-            in_transaction(partial(rows.put_off, row=row, period=period, now=now, due_at=now + FAILED_AGAIN_AFTER))
+        else:
+            continue
+        # Nobody else's sums wait for it.
+        in_transaction(partial(rows.put_off, row=row, period=period, now=now, due_at=now + FAILED_AGAIN_AFTER))
     return len(due)
 
 

@@ -20,7 +20,7 @@ CREATE TRIGGER take_long BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE
 
 def impatient(patch: pytest.MonkeyPatch) -> None:
     """Let whoever waits for a lock, or for a statement, give up soon."""
-    patch.setattr(session, "LIMITS", session.LIMITS | {"lock_timeout": "50ms", "statement_timeout": "1s"})
+    patch.setattr(session, "LIMITS", session.LIMITS | {"lock_timeout": "50ms", "statement_timeout": "2s"})
     session.close()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from billing.errors import AlreadyExists, CursorMalformed, Rejected, TenantNotFound
+from billing.errors import AlreadyExists, CursorMalformed, DatabaseBusy, DatabaseSlow, Rejected, TenantNotFound
 from config.settings import Settings
 from db.prices import NewPrice
 from sandbox.processes import await_condition
@@ -167,7 +167,8 @@ def test_what_the_list_can_not_rate_counts_as_it_was_charged() -> None:
     )
 
 
-def test_one_that_can_not_be_rated_at_all_keeps_nobody_back(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("broken"), DatabaseSlow(), DatabaseBusy()])
+def test_one_that_can_not_be_rated_at_all_keeps_nobody_back(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     a_customer("bob", credit="10", time_zone="UTC", now=BEFORE)
     begin()
     use()
@@ -176,7 +177,7 @@ def test_one_that_can_not_be_rated_at_all_keeps_nobody_back(monkeypatch: pytest.
 
     def failing(period: Any, connection: Any) -> Any:
         if period.customer_id == "ana":
-            raise RuntimeError("broken")
+            raise error
         return whole(period, connection)
 
     monkeypatch.setattr(shadowing, "rated_pages", failing)
