@@ -18,12 +18,12 @@ from centavo.events import (
     ITEMS_MAX,
     KEY_CHARACTERS_MAX,
     METADATA_BYTES_MAX,
+    METADATA_DIGITS_MAX,
     MODEL_CHARACTERS_MAX,
     NAME_CHARACTERS_MAX,
     QUANTITY_PLACES_MAX,
     TEXT_CHARACTERS_MAX,
     WHOLE_DIGITS_MAX,
-    holds_long_number,
 )
 
 _Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARACTERS_MAX)]
@@ -37,6 +37,10 @@ _BYTES_MAX = METADATA_BYTES_MAX // 4
 #: The contract refuses metadata that is nested deeper than 255.
 _BRACKETS_MAX = 200
 _FRACTION = re.compile(rf"\d+\.\d{{1,{QUANTITY_PLACES_MAX}}}", re.ASCII)
+_WHOLE_END = 10**METADATA_DIGITS_MAX
+#: A whole number is too long only where so many digits stand together.
+_LONG = b"0" * (METADATA_DIGITS_MAX + 1)
+_DIGITS_AS_0 = bytes.maketrans(b"123456789", b"000000000")
 _NUL = b"\\u0000"
 _DATE_CHARACTERS = len("2026-11-20")
 _TIME_CHARACTERS_MIN = len("2026-11-20T15:04Z")
@@ -104,8 +108,26 @@ class _Said(msgspec.Struct, forbid_unknown_fields=True):
     metadata: dict[str, Any] | None = None
 
 
-# Fractions in metadata become Decimal from their own digits, as they do for the SDK's model.
-_decode = msgspec.json.Decoder(_Said, float_hook=Decimal).decode
+def _fraction(text: str) -> Decimal:
+    """From its own digits, as for the SDK's model; whether those are too many is left to that, if they may be."""
+    if len(text) > METADATA_DIGITS_MAX or "e" in text or "E" in text:
+        raise ValueError
+    return Decimal(text)
+
+
+def _may_be_refused(metadata: dict[str, Any], raw: bytes) -> bool:
+    """Whether it may be nested too deep, or hold a whole number that is too long; nearly all metadata is flat."""
+    for value in metadata.values():
+        kind = type(value)
+        if kind is int:
+            if not -_WHOLE_END < value < _WHOLE_END:
+                return True
+        elif kind is dict or kind is list:
+            return raw.count(b"[") + raw.count(b"{") > _BRACKETS_MAX or _LONG in raw.translate(_DIGITS_AS_0)
+    return False
+
+
+_decode = msgspec.json.Decoder(_Said, float_hook=_fraction).decode
 
 
 def read(raw: bytes) -> Event | None:
@@ -117,7 +139,7 @@ def read(raw: bytes) -> Event | None:
         occurred_at = datetime.fromisoformat(said.occurred_at)
     except (msgspec.DecodeError, ValueError, ArithmeticError, RecursionError):
         return None
-    if said.metadata and (raw.count(b"[") + raw.count(b"{") > _BRACKETS_MAX or holds_long_number(said.metadata)):
+    if said.metadata and _may_be_refused(said.metadata, raw):
         return None
     if occurred_at.tzinfo is not UTC or said.occurred_at[_DATE_CHARACTERS] != "T":
         return None

@@ -16,10 +16,13 @@ from billing.events import Event
 from billing.rating import ParkReason
 from centavo import UsageEvent
 from services.metering import common_form
-from services.metering.splitting import split_envelope
+from services.metering.splitting import beginning, split_envelope
 from services.showing import VALUE_CHARACTERS_MAX, readable, shown
 
 ERRORS_SHOWN = 5
+#: Above what an event can have, all of whose characters are escaped: 384 KB, 246 of them items, 98 metadata. What is
+#: larger is not read: a list of a million empty objects is three megabytes of text, and a hundred in memory.
+EVENT_BYTES_MAX = 512 * 1024
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -85,6 +88,8 @@ def read_event(raw: bytes) -> Event:
 
 def read_by_contract(raw: bytes) -> UsageEvent:
     """The same by the SDK's own model: it reads every spelling, and explains what it refuses."""
+    if len(raw) > EVENT_BYTES_MAX:
+        raise EventMalformed(f"it has {len(raw)} bytes; at most {EVENT_BYTES_MAX} are read (got {beginning(raw)})")
     try:
         fields = _fields.decode(raw)
     except ArithmeticError as error:
@@ -105,6 +110,8 @@ def _hints(raw: bytes) -> dict[str, str]:
 
 
 def _readable(raw: bytes, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    if len(raw) > EVENT_BYTES_MAX:
+        return
     try:
         fields: Any = json.loads(raw)
     except (ValueError, RecursionError):

@@ -8,6 +8,8 @@ the others nothing.
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
+from typing import TypeVar
 
 import msgspec
 
@@ -17,13 +19,33 @@ from centavo.events import WIRE_VERSION
 from config import faults
 from services.showing import readable, shown
 
+T = TypeVar("T")
+
+#: Of an envelope; far above what any producer packs into one.
+PIECES_MAX = 100_000
+#: Some bytes, compressed, may hold millions of pieces. An event has twenty commas: from so many on, what stands between
+#: them is counted before it is taken apart.
+_COMMAS_MAX = 20 * PIECES_MAX
+
+
+#: What is longer is no number of a version, and not read.
+_VERSION_BYTES_MAX = 100
+
 
 class _Envelope(msgspec.Struct):
     v: int
     events: list[msgspec.Raw]
 
 
+class _Closed(msgspec.Struct):
+    """An envelope whose events are left in one piece."""
+
+    v: int
+    events: msgspec.Raw
+
+
 _envelope = msgspec.json.Decoder(_Envelope)
+_closed = msgspec.json.Decoder(_Closed)
 
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 #: Strings, punctuation, and, as the last choice, whatever has no business outside a string.
@@ -42,8 +64,7 @@ def split_envelope(raw: bytes, bytes_max: int) -> list[bytes]:
         raise EnvelopeMalformed(f"the envelope has {len(raw)} bytes; at most {bytes_max} are read")
     version: object
     try:
-        envelope = _envelope.decode(raw)
-        version, pieces = envelope.v, [bytes(piece) for piece in envelope.events]
+        version, pieces = _parsed(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         version, pieces = _cut(raw, str(error))
     if raw.count(b'"events"') > 1:
@@ -56,22 +77,53 @@ def split_envelope(raw: bytes, bytes_max: int) -> list[bytes]:
     return pieces
 
 
+def beginning(raw: bytes) -> str:
+    """How these bytes begin, for a person."""
+    return shown(raw[:200].strip()[:100].decode("utf-8", "backslashreplace"))
+
+
+def _parsed(raw: bytes) -> tuple[int, list[bytes]]:
+    """Version and events, found by the parser."""
+    if len(raw) <= _COMMAS_MAX or raw.count(b",") <= _COMMAS_MAX:
+        envelope = _envelope.decode(raw)
+        return envelope.v, [bytes(piece) for piece in _bounded(envelope.events)]
+    closed = _closed.decode(raw)
+    return closed.v, _events(bytes(closed.events), "")
+
+
 def _cut(raw: bytes, cause: str) -> tuple[object, list[bytes]]:
     """Version and events, found by brackets and strings alone; `cause` is why no parser could."""
     if raw.lstrip()[:1] != b"{":
-        raise EnvelopeMalformed(f"an envelope is a JSON object, not {_beginning(raw)}")
+        raise EnvelopeMalformed(f"an envelope is a JSON object, not {beginning(raw)}")
     members: dict[str, bytes] = {}
     for part in _parts(raw, cause):
         member = _MEMBER.fullmatch(part)
         if member is None:
             raise _not_json(cause)
         name = str(_value(member[1], cause))
-        if name in members and name in {"v", "events"}:
+        if name in members:
             raise EnvelopeMalformed(f'the envelope says "{name}" twice; it is not clear which one counts')
-        members[name] = member[2].strip()
-    if "v" not in members or members.get("events", b"")[:1] != b"[":
-        raise EnvelopeMalformed('an envelope has "v" and a list of "events"')
-    return _value(members["v"], cause), list(_parts(members["events"], cause))
+        if name in {"v", "events"}:
+            members[name] = member[2].strip()
+    if "v" not in members:
+        raise _no_envelope()
+    version: object = members["v"][:_VERSION_BYTES_MAX].decode("utf-8", "backslashreplace")
+    if len(members["v"]) <= _VERSION_BYTES_MAX:
+        version = _value(members["v"], cause)
+    return version, _events(members.get("events", b""), cause)
+
+
+def _events(raw: bytes, cause: str) -> list[bytes]:
+    """What is in a list of events."""
+    if raw[:1] != b"[":
+        raise _no_envelope()
+    return _bounded(list(islice(_parts(raw, cause), PIECES_MAX + 1)))
+
+
+def _bounded(pieces: list[T]) -> list[T]:
+    if len(pieces) > PIECES_MAX:
+        raise EnvelopeMalformed(f"the envelope holds more than {PIECES_MAX} events")
+    return pieces
 
 
 def _parts(raw: bytes, cause: str) -> Iterator[bytes]:
@@ -105,9 +157,9 @@ def _value(raw: bytes, cause: str) -> object:
     return value
 
 
+def _no_envelope() -> EnvelopeMalformed:
+    return EnvelopeMalformed('an envelope has "v" and a list of "events"')
+
+
 def _not_json(cause: str) -> EnvelopeMalformed:
     return EnvelopeMalformed(f"the envelope is not JSON: {readable(cause)}")
-
-
-def _beginning(raw: bytes) -> str:
-    return shown(raw.strip()[:100].decode("utf-8", "backslashreplace"))

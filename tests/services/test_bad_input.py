@@ -79,7 +79,11 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "time that is none": (written(occurred_at="yesterday"), "occurred_at: "),
     "time before the calendar": (written(occurred_at="0001-01-01T00:00:00+14:00"), "no place in the UTC calendar"),
     "time after the calendar": (written(occurred_at="9999-12-31T23:59:59-14:00"), "no place in the UTC calendar"),
-    "metadata of 1 MB": (written(metadata={"a": "x" * 1_000_000}), "metadata takes 1000008 bytes as JSON; at most"),
+    "metadata of 100 KB": (written(metadata={"a": "x" * 100_000}), "metadata takes 100008 bytes as JSON; at most"),
+    "an event of 1 MB": (
+        written(metadata={"a": "x" * 1_000_000}),
+        ' bytes; at most 524288 are read (got \'{"tenant_id"',
+    ),
     "metadata with NUL": (written(more=f',"metadata":{{"a":"{NUL}"}}'), "NUL character, which no database text"),
     "metadata with half a character": (written(more=f',"metadata":{{"a":"{LONE_SURROGATE}"}}'), "not JSON"),
     "metadata too deep": (written(more=f',"metadata":{{"a":{"[" * 300}{"]" * 300}}}'), "metadata: "),
