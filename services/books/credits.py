@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from billing.errors import IdempotencyConflict, Rejected
@@ -29,6 +29,8 @@ PRIORITY_MAX = 1000
 BROKEN_AT_ONCE = 500
 #: What has expired may still be burned by events that come late.
 GRACE = timedelta(hours=DEFAULT_GRACE_HOURS)
+#: So that the grace, and the same moment in any zone, are in the calendar, too.
+ENDS_BEFORE = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,15 +188,19 @@ def _check(asked: Grant, now: datetime) -> None:
         raise Rejected(f"a priority lies between 0 and {PRIORITY_MAX}", priority=asked.priority)
     if asked.expires_at is not None and asked.expires_at <= max(now, asked.valid_from or now):
         raise Rejected("a grant ends later than now, and than it begins", expires_at=asked.expires_at.isoformat())
+    if asked.expires_at is not None and asked.expires_at >= ENDS_BEFORE:
+        raise Rejected(
+            f"a grant ends before the year {ENDS_BEFORE.year}, or never: then leave its end out",
+            expires_at=asked.expires_at.isoformat(),
+        )
 
 
 def check_amount(amount: Decimal, says: str) -> None:
     """Raises `Rejected`, saying so, for what is no amount above zero, or has more digits than are kept."""
     if not amount.is_finite() or amount <= 0:
         raise Rejected(says, amount=str(amount))
-    # More digits than the context has would be rounded away before anyone could count them.
-    is_exact = len(amount.as_tuple().digits) <= DIGITS
-    exponent = amount.normalize().as_tuple().exponent
-    places = -exponent if isinstance(exponent, int) else 0
-    if not is_exact or places > COST_PLACES or amount.adjusted() >= AMOUNT_DIGITS_MAX:
+    # Neither what is beyond the context nor more digits than it has can be normalised.
+    is_kept = amount.adjusted() < AMOUNT_DIGITS_MAX and len(amount.as_tuple().digits) <= DIGITS
+    exponent = amount.normalize().as_tuple().exponent if is_kept else None
+    if not isinstance(exponent, int) or -exponent > COST_PLACES:
         raise Rejected(f"an amount has at most {COST_PLACES} decimal places and 24 digits before", amount=str(amount))

@@ -16,6 +16,7 @@ from db.months import Due
 from db.session import Connection, in_transaction
 from services.books import periods
 from services.books.zones import check_zone
+from services.books.names import check_name
 
 log = logger(__name__)
 
@@ -36,10 +37,12 @@ class NewCustomer:
 def create_customers(wanted: Sequence[NewCustomer], now: datetime) -> int:
     """Make customers with their wallets, all or none; how many are new.
 
-    Raises `PlanNotFound`, `Rejected` (no such time zone or currency), `AlreadyExists` (on another plan or in
+    Raises `PlanNotFound`, `Rejected` (no such name, time zone or currency), `AlreadyExists` (on another plan or in
     another zone).
     """
     for one in wanted:
+        check_name(one.tenant_id, "a tenant's id")
+        check_name(one.customer_id, "a customer's id")
         check_zone(one.time_zone)
         _check_currencies(one.currencies)
 

@@ -10,12 +10,15 @@ from billing.plans import Plan
 from config.logging import logger
 from db import customers as rows
 from db.session import Connection, in_transaction
+from services.books.names import check_name
 
 log = logger(__name__)
 
 
 def create_tenant(tenant_id: str, name: str, now: datetime) -> bool:
-    """Make a tenant; False when it is there already."""
+    """Make a tenant; False when it is there already. Raises `Rejected` (no such names)."""
+    check_name(tenant_id, "a tenant's id")
+    check_name(name, "a tenant's name")
     is_new = in_transaction(lambda connection: rows.add_tenant(connection, tenant_id, name, now))
     if is_new:
         log.info("tenant created", tenant_id=tenant_id)

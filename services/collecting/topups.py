@@ -26,11 +26,14 @@ from db.session import Connection, in_transaction
 from db.topups import BY_RULE, LowWallet, RuleRow
 from db.wallets import WalletRow
 from services.books import catalogue
+from services.showing import shown
 
 log = logger(__name__)
 
 WHOLE_DIGITS_MAX = 24
 KEY_CHARACTERS_MAX = 255
+#: As much as a row keeps.
+MINOR_MAX = 2**63 - 1
 LOOKED_AT_ONCE = 500
 
 _CURRENCY = re.compile("[A-Z]{3}")
@@ -110,6 +113,7 @@ def set_rule(
     if is_active:
         check_payable(offer.currency)
     _check_value(threshold, "a threshold")
+    _check_minor(monthly_cap_minor)
     if monthly_cap_minor < offer.amount_minor:
         raise Rejected(
             f"a cap of {in_minor_units(monthly_cap_minor, offer.currency)} a month allows no top-up of "
@@ -254,6 +258,7 @@ def _check(offer: Offer) -> None:
             credit_amount=str(offer.credit_amount),
             amount_minor=offer.amount_minor,
         )
+    _check_minor(offer.amount_minor)
     if not _CURRENCY.fullmatch(offer.currency):
         raise Rejected(f"{offer.currency!r} is no currency to pay in; they look like BRL")
 
@@ -264,3 +269,8 @@ def _check_value(amount: Decimal, what: str) -> None:
         raise Rejected(
             f"{what} has at most {COST_PLACES} decimal places and {WHOLE_DIGITS_MAX} digits before", amount=str(amount)
         )
+
+
+def _check_minor(amount_minor: int) -> None:
+    if amount_minor > MINOR_MAX:
+        raise Rejected(f"{shown(amount_minor)} is more than is kept: at most {MINOR_MAX} minor units")

@@ -1,7 +1,7 @@
 """Value given to customers: once per key, exactly, and on record."""
 
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -202,7 +202,17 @@ def test_an_amount_that_no_wallet_can_hold_is_refused() -> None:
     catalogues()
     a_customer("ana")
 
-    for amount in ("0", "-1", "NaN", "Infinity", "1E24", "0.0000000000001", "1." + "0" * 69 + "1", "1E-400"):
+    for amount in (
+        "0",
+        "-1",
+        "NaN",
+        "Infinity",
+        "1E24",
+        "0.0000000000001",
+        "1." + "0" * 69 + "1",
+        "1E-400",
+        "1E999999999999999999",
+    ):
         with pytest.raises(Rejected, match="amount"):
             grant(a_grant(amount), NOW)
 
@@ -266,6 +276,8 @@ def test_a_grant_keeps_from_when_until_when_and_how_long_late_usage_may_burn_it(
         ({"priority": PRIORITY_MAX + 1}, "a priority lies between"),
         ({"expires_at": NOW}, "ends later than now"),
         ({"expires_at": NOW + DAY, "valid_from": NOW + DAY}, "and than it begins"),
+        ({"expires_at": datetime(9999, 12, 31, 23, tzinfo=UTC)}, "before the year 9999"),
+        ({"expires_at": datetime.max.replace(tzinfo=timezone(timedelta(hours=-14)))}, "before the year 9999"),
     ],
 )
 def test_a_grant_that_could_never_be_burned_as_asked_is_refused(changes: dict[str, Any], said: str) -> None:

@@ -199,3 +199,18 @@ def test_a_card_belongs_to_somebody() -> None:
         attach(TENANT, "nobody", "pm_card_visa", gateway(), NOW)
 
     assert at_stripe("/v1/customers")["data"] == []
+
+
+@pytest.mark.parametrize("name", ["", "\0", "a\0b", "\ud800", "a\udcff"])
+def test_what_no_row_could_keep_is_no_name(name: str) -> None:
+    catalogues()
+
+    with pytest.raises(Rejected, match="a tenant's id is text"):
+        create_tenant(name, "x", NOW)
+    with pytest.raises(Rejected, match="a customer's id is text"):
+        create_customers([NewCustomer(TENANT, name, "prepaid")], NOW)
+    with pytest.raises(Rejected, match="a tenant's name is text"):
+        create_tenant("other", name, NOW)
+
+    assert rows("SELECT tenant_id FROM tenants") == [(TENANT,)]
+    assert rows("SELECT customer_id FROM customers") == []

@@ -128,6 +128,8 @@ def test_several_who_ask_at_once_with_one_key_make_one_payment(ana: str) -> None
         Offer(Decimal("1E30"), 100, "BRL"),
         Offer(Decimal("0.0000000000001"), 100, "BRL"),
         Offer(Decimal(1), 0, "BRL"),
+        Offer(Decimal(1), 2**63, "BRL"),
+        Offer(Decimal(1), 10**80, "BRL"),
         Offer(Decimal(1), 100, "brl"),
         Offer(Decimal(1), 100, "CREDIT"),
         Offer(Decimal(1), 100, "KWD"),
@@ -233,6 +235,12 @@ def test_a_higher_cap_lets_the_rule_go_on(ana: str) -> None:
 def test_a_cap_that_allows_nothing_is_refused(ana: str) -> None:
     with pytest.raises(Rejected, match="raise the cap"):
         ruled(ana, cap=24_999)
+
+
+@pytest.mark.parametrize("cap", [2**63, 10**80, 10**5000], ids=["bigint", "digits", "more than Python writes"])
+def test_a_cap_that_no_row_could_hold_is_refused(ana: str, cap: int) -> None:
+    with pytest.raises(Rejected, match="more than is kept"):
+        ruled(ana, cap=cap)
 
 
 def test_two_sweeps_at_once_top_up_once(ana: str) -> None:
