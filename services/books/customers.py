@@ -15,8 +15,8 @@ from db.customers import CustomerRow
 from db.months import Due
 from db.session import Connection, in_transaction
 from services.books import periods
-from services.books.zones import check_zone
 from services.books.names import check_name
+from services.books.zones import check_zone
 
 log = logger(__name__)
 
