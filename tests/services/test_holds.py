@@ -80,7 +80,7 @@ def test_after_two_payments_declined_in_a_row_the_others_wait() -> None:
 
     assert holds() == ["declined_twice"]
     assert claim_due(datetime.now(UTC)) == []
-    again = due_again(first)
+    again = max(due_again(first), due_again(second))  # late in the evening they are not tried at the same moment
     assert {payment_id for _, payment_id in claim_due(again)} == {first, second}
     assert taken(first, again) is PaymentState.SUCCEEDED
     assert holds() == []
