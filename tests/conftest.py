@@ -7,7 +7,9 @@ Whoever uses `billing_database` ends with the audit: every test of money proves 
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import kombu
@@ -15,6 +17,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 
+from config import clock
 from config.settings import SANDBOX_STRIPE_KEY, Settings, settings
 from db import session
 from db.migrate import migrate
@@ -30,6 +33,7 @@ from services.collecting import gateways
 from services.oversight.audit import audit
 from tasks import queues
 from tests import looking
+from tests.turning import until_turned
 
 TEMPLATE = "centavo_template"
 
@@ -56,6 +60,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Otherwise the order stays as random as it was.
     """
     items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """No test begins where a month ends; the wait is no part of the time that a test has."""
+    while (left := until_turned(clock.unmoved())) > timedelta():
+        time.sleep(left.total_seconds())
+    return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from api import access, tokens
 from billing.access import Capability, Principal, Through
 from billing.errors import TooManyRequests, Unauthenticated
+from config import clock
 from config.settings import settings
 from services.books import tenants
 from services.books.catalogue_files import read_plans
@@ -43,7 +44,6 @@ from tests.api.serving import served_api
 from tests.factories import TENANT, a_customer, catalogues
 from tests.looking import one, rows, wallet
 
-NOW = datetime.now(UTC)
 ROOT = Actor("root", Through.COMMAND_LINE)
 WALLET = "/v1/customers/ana/wallet"
 
@@ -311,9 +311,9 @@ def test_another_tenants_things_are_not_there(ana: str) -> None:
     top_up = {"currency": "USD", "credit_amount": "1", "amount_minor": 100, "payment_currency": "BRL"}
     payment_id = root.post("/v1/customers/ana/top-ups", top_up, "theirs").body["payment_id"]
     cursor = root.get("/v1/usage", limit=1).body["next"]
-    tenants.create_tenant("evil", "Evil", NOW)
-    tenants.load_plans("evil", read_plans("default"), NOW)
-    create_customers([NewCustomer("evil", "eve", "prepaid", "UTC", ("USD",))], NOW)
+    tenants.create_tenant("evil", "Evil", clock.now())
+    tenants.load_plans("evil", read_plans("default"), clock.now())
+    create_customers([NewCustomer("evil", "eve", "prepaid", "UTC", ("USD",))], clock.now())
     eve = as_(ana, ADMIN, subject="eve", tenant_id="evil")
     before = wallet("ana")
 
@@ -360,9 +360,9 @@ def test_another_tenants_things_are_not_there(ana: str) -> None:
 
 
 def test_the_same_idempotency_key_of_another_tenant_is_another_key(ana: str) -> None:
-    tenants.create_tenant("other", "Other", NOW)
-    tenants.load_plans("other", read_plans("default"), NOW)
-    create_customers([NewCustomer("other", "ana", "prepaid", "UTC", ("USD",))], NOW)
+    tenants.create_tenant("other", "Other", clock.now())
+    tenants.load_plans("other", read_plans("default"), clock.now())
+    create_customers([NewCustomer("other", "ana", "prepaid", "UTC", ("USD",))], clock.now())
     body = {"currency": "USD", "amount": "5"}
 
     ours = as_(ana, ADMIN).post("/v1/customers/ana/grants", body, "shared")
@@ -373,7 +373,7 @@ def test_the_same_idempotency_key_of_another_tenant_is_another_key(ana: str) -> 
 
 
 def test_a_key_of_a_server_opens_what_its_scope_says(ana: str) -> None:
-    made = create_key(TENANT, "web", [Capability.VIEW], ROOT, NOW)
+    made = create_key(TENANT, "web", [Capability.VIEW], ROOT, clock.now())
     server = Asker(ana, made.secret)
 
     assert server.get(WALLET).status == 200
@@ -382,7 +382,7 @@ def test_a_key_of_a_server_opens_what_its_scope_says(ana: str) -> None:
 
 
 def test_a_key_is_kept_by_its_hash_alone(ana: str) -> None:
-    made = create_key(TENANT, "web", [Capability.VIEW], ROOT, NOW)
+    made = create_key(TENANT, "web", [Capability.VIEW], ROOT, clock.now())
 
     kept = one("SELECT api_keys::text, encode(secret_hash, 'escape') FROM api_keys")
 
@@ -392,9 +392,9 @@ def test_a_key_is_kept_by_its_hash_alone(ana: str) -> None:
 
 
 def test_a_key_that_is_revoked_or_over_is_refused(ana: str) -> None:
-    revoked = create_key(TENANT, "old", [Capability.VIEW], ROOT, NOW)
-    revoke_key(TENANT, revoked.key_id, ROOT, NOW)
-    past = NOW - timedelta(days=2)
+    revoked = create_key(TENANT, "old", [Capability.VIEW], ROOT, clock.now())
+    revoke_key(TENANT, revoked.key_id, ROOT, clock.now())
+    past = clock.now() - timedelta(days=2)
     over = create_key(TENANT, "short", [Capability.VIEW], ROOT, past, past + timedelta(days=1))
 
     assert [told(Asker(ana, made.secret).get(WALLET)) for made in (revoked, over)] == [(401, "unauthenticated")] * 2
@@ -413,11 +413,11 @@ def test_a_revoked_key_is_taken_for_five_seconds_at_most() -> None:
     catalogues()
     moment = [100.0]
     seen = access.KeysSeen(lambda: moment[0])
-    made = create_key(TENANT, "web", [Capability.VIEW], ROOT, NOW)
+    made = create_key(TENANT, "web", [Capability.VIEW], ROOT, clock.now())
 
     async def story() -> list[bool]:
         found = [await asked(seen, made.secret) is not None]
-        revoke_key(TENANT, made.key_id, ROOT, NOW)
+        revoke_key(TENANT, made.key_id, ROOT, clock.now())
         for later in (access.KEPT_SECONDS - 0.1, 0.2):
             moment[0] += later
             found.append(await asked(seen, made.secret) is not None)
@@ -431,14 +431,14 @@ def test_a_revoked_key_is_taken_for_five_seconds_at_most() -> None:
 def test_what_is_kept_of_a_key_ends_with_the_key() -> None:
     """Within the five seconds, too: the database is asked again, and says no."""
     catalogues()
-    made = create_key(TENANT, "web", [Capability.VIEW], ROOT, NOW, datetime.now(UTC) + timedelta(hours=1))
+    made = create_key(TENANT, "web", [Capability.VIEW], ROOT, clock.now(), datetime.now(UTC) + timedelta(hours=1))
     seen = access.KeysSeen(lambda: 100.0)
 
     async def story() -> list[bool]:
         found = [await asked(seen, made.secret) is not None]
         digest, kept = next(iter(seen._kept.items()))
         seen._kept[digest] = kept._replace(expires_at=datetime.now(UTC) - timedelta(seconds=1))
-        revoke_key(TENANT, made.key_id, ROOT, NOW)
+        revoke_key(TENANT, made.key_id, ROOT, clock.now())
         return [*found, await asked(seen, made.secret) is not None]
 
     assert asyncio.run(story()) == [True, False]
@@ -447,14 +447,14 @@ def test_what_is_kept_of_a_key_ends_with_the_key() -> None:
 @pytest.mark.usefixtures("billing_database")
 def test_who_makes_and_revokes_keys_stands_in_the_trail() -> None:
     catalogues()
-    made = create_key(TENANT, "web", [Capability.VIEW, Capability.WRITE], ROOT, NOW)
-    revoke_key(TENANT, made.key_id, ROOT, NOW)
+    made = create_key(TENANT, "web", [Capability.VIEW, Capability.WRITE], ROOT, clock.now())
+    revoke_key(TENANT, made.key_id, ROOT, clock.now())
 
     assert rows("SELECT subject, through, action, target, detail FROM admin_acts ORDER BY act_id") == [
         ("root", "command_line", "api_key.create", str(made.key_id), {"capabilities": [VIEW, WRITE]}),
         ("root", "command_line", "api_key.revoke", str(made.key_id), {}),
     ]
-    assert principal_of(made.secret, NOW) is None
+    assert principal_of(made.secret, clock.now()) is None
 
 
 def test_what_an_administrator_asks_for_stands_in_the_trail_once(ana: str) -> None:

@@ -5,7 +5,7 @@
 
 import os
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 
 from api.app import create_app
 from centavo import Item
+from config import clock
 from services.books.catalogue_files import price_of
 from services.books.customers import NewCustomer, create_customers
 from services.collecting import topups
@@ -26,7 +27,6 @@ from tests.api.asking import ADMIN, claims, token
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import rows
 
-NOW = datetime.now(UTC)
 REQUESTS = int(os.environ.get("CENTAVO_FUZZ_REQUESTS", "500"))
 START = int(os.environ.get("CENTAVO_FUZZ_START", "1"))
 
@@ -37,16 +37,18 @@ def known(api: str) -> Known:
     assert api
     catalogues()
     a_customer("ana", credit="1000")
-    create_customers([NewCustomer(TENANT, "bia", "tiers-8m", "America/Sao_Paulo", ("BRL", "USD"))], NOW)
-    record_usage(an_envelope(an_event("ana", key="known"), an_event("bia", [tokens(20_000_000)], key="tiers")), NOW)
+    create_customers([NewCustomer(TENANT, "bia", "tiers-8m", "America/Sao_Paulo", ("BRL", "USD"))], clock.now())
+    record_usage(
+        an_envelope(an_event("ana", key="known"), an_event("bia", [tokens(20_000_000)], key="tiers")), clock.now()
+    )
     unpriced = Item(category="llm", provider="new", model="new", unit="token", quantity=Decimal(1))
-    record_usage(an_envelope(an_event("ana", [unpriced], key="parked")), NOW)
-    hold = credit_holds.reserve(HoldWish(TENANT, "ana", "hold", Decimal(1)), NOW)
-    quotas.set_quota(Wanted(TENANT, "q", Decimal(10)), NOW)
-    topups.set_rule(TENANT, "ana", "USD", Decimal(5), Offer(Decimal(20), 10_000, "BRL"), 50_000, NOW)
+    record_usage(an_envelope(an_event("ana", [unpriced], key="parked")), clock.now())
+    hold = credit_holds.reserve(HoldWish(TENANT, "ana", "hold", Decimal(1)), clock.now())
+    quotas.set_quota(Wanted(TENANT, "q", Decimal(10)), clock.now())
+    topups.set_rule(TENANT, "ana", "USD", Decimal(5), Offer(Decimal(20), 10_000, "BRL"), 50_000, clock.now())
     product = {"category": "llm_prompt", "provider": "openai", "model": "gpt-4", "unit": "token"}
     said = {**product, "currency": "USD", "unit_price": "0.1"}
-    own = prices.add(price_of(said, TENANT, NOW + timedelta(hours=1)), NOW)
+    own = prices.add(price_of(said, TENANT, clock.now() + timedelta(hours=1)), clock.now())
     payments = [str(payment_id) for (payment_id,) in rows("SELECT payment_id FROM payments")]
     return {
         "customer_id": ["ana", "bia"],
@@ -70,7 +72,7 @@ def known(api: str) -> Known:
 def test_whatever_is_asked_is_answered_as_the_document_says(api: str, known: Known) -> None:
     document: dict[str, Any] = create_app().openapi()
     operations = sum(len(methods) for methods in document["paths"].values())
-    bearer = token(claims("root", ADMIN, exp=int(NOW.timestamp()) + 36_000))
+    bearer = token(claims("root", ADMIN, exp=int(clock.now().timestamp()) + 36_000))
 
     each = -(-REQUESTS // (2 * operations))
     report = ask(document, api, bearer, known, requests_each=each, start=START)

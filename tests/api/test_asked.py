@@ -14,12 +14,13 @@ from api.app import create_app
 from api.asked import AskedRoute
 from api.routes import router
 from api.v1.balances import AffordabilityQuestion
+from config import clock
 from config.settings import settings
 from db.session import ask, in_transaction
 from services.books import tenants
 from tests.api.asking import ADMIN, VIEW, WRITE, Answered, Asker, as_, claims, token, told
 from tests.api.serving import served_api
-from tests.api.test_scope import NOW, OTHER, OURS, forgetful
+from tests.api.test_scope import OTHER, OURS, forgetful
 from tests.factories import TENANT, a_customer, catalogues
 
 PATHS = ("/v1/customers/{customer_id:path}/wallet", "/v1/customers/{customer_id:path}/affordability")
@@ -32,7 +33,7 @@ def asked(api: str) -> str:
     catalogues()
     a_customer("ana", credit="10")
     a_customer("bob", credit="5")
-    tenants.create_tenant(OTHER, "Other", NOW)
+    tenants.create_tenant(OTHER, "Other", clock.now())
     return api
 
 

@@ -1,18 +1,18 @@
 """Holds and quotas over HTTP: what is kept back is there for the usage that names it, and told to nobody else."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from billing.quotas import Measure, Scope
+from config import clock
 from services.desk.quotas import Wanted, set_quota
 from tests.api.asking import ADMIN, VIEW, WRITE, Asker, as_
 from tests.factories import TENANT, a_customer, catalogues
 from tests.looking import one
 
-NOW = datetime.now(UTC)
 HOLDS = "/v1/customers/ana/holds"
 THREE = {"category": "llm_prompt", "provider": "openai", "model": "gpt-4", "unit": "token", "quantity": "100000"}
 HALF = {"amount": "0.5", "currency": "USD"}
@@ -73,7 +73,7 @@ def test_more_than_is_available_is_refused_with_what_there_is(root: Asker) -> No
 def test_a_hard_quota_refuses_holds_and_says_so_when_asked(root: Asker) -> None:
     set_quota(
         Wanted(TENANT, "few", Decimal(10), scope=Scope.USER, measure=Measure.TOKENS, is_hard=True),
-        NOW - timedelta(days=1),
+        clock.now() - timedelta(days=1),
     )
     question = {"customer_id": "ana", "user_id": "u1", "tokens": 11}
 

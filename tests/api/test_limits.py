@@ -1,12 +1,12 @@
 """Quotas, budgets, caps and top-up rules over HTTP."""
 
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from billing.errors import QuotaNotFound, TopUpRuleNotFound
+from config import clock
 from db.scope import as_tenant
 from services.collecting import topups
 from services.collecting.topups import Offer
@@ -16,7 +16,6 @@ from tests.api.asking import ADMIN, VIEW, WRITE, Asker, as_, told
 from tests.factories import TENANT, a_customer, catalogues
 from tests.looking import one, rows
 
-NOW = datetime.now(UTC)
 RULE_PATH = "/v1/customers/ana/wallets/USD/top-up-rule"
 RULE = {
     "threshold": "5",
@@ -147,12 +146,12 @@ def test_limits_are_set_and_ended_in_a_tenants_scope() -> None:
     a_customer("ana")
     offer = Offer(Decimal(20), 10_000, "BRL")
     with as_tenant(TENANT):
-        quotas.set_quota(Wanted(TENANT, "q", Decimal(10)), NOW)
+        quotas.set_quota(Wanted(TENANT, "q", Decimal(10)), clock.now())
         assert [one_.name for one_ in quotas.page(TENANT).rows] == ["q"]
-        quotas.end_quota(TENANT, "q", NOW)
+        quotas.end_quota(TENANT, "q", clock.now())
         with pytest.raises(QuotaNotFound):
-            quotas.end_quota(TENANT, "q", NOW)
-        topups.set_rule(TENANT, "ana", "USD", Decimal(5), offer, 50_000, NOW)
+            quotas.end_quota(TENANT, "q", clock.now())
+        topups.set_rule(TENANT, "ana", "USD", Decimal(5), offer, 50_000, clock.now())
         assert topups.rule_of(TENANT, "ana", "USD").threshold == 5
         topups.remove_rule(TENANT, "ana", "USD")
         with pytest.raises(TopUpRuleNotFound):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from billing.access import Capability, Through
+from config import clock
 from config.settings import SANDBOX_STRIPE_KEY
 from sandbox.processes import await_condition
 from services.desk.access import Actor, create_key, revoke_key
@@ -18,7 +19,6 @@ from tests.api.signed import an_event, post, signature
 from tests.api.test_access import FORGED
 from tests.factories import a_customer, catalogues
 
-NOW = datetime.now(UTC)
 METRICS_TOKEN = "the-token-of-the-monitor"
 
 
@@ -35,8 +35,8 @@ def test_no_secret_is_in_the_log_wherever_it_was_sent(server: Server, jwt_keys: 
     catalogues()
     a_customer("ana", credit="10")
     by = Actor("root", Through.COMMAND_LINE)
-    holding, revoked = (create_key("acme", name, [Capability.ADMIN], by, NOW) for name in ("web", "old"))
-    revoke_key("acme", revoked.key_id, by, NOW)
+    holding, revoked = (create_key("acme", name, [Capability.ADMIN], by, clock.now()) for name in ("web", "old"))
+    revoke_key("acme", revoked.key_id, by, clock.now())
     root = token(claims("root", ADMIN))
     forged = [make() for make in FORGED.values()]
     secrets = [root, holding.secret, revoked.secret, "sk_live_aBcDeF123", "seti_1_secret_Zx9", METRICS_TOKEN]
@@ -97,7 +97,7 @@ def test_a_revoked_key_is_refused_within_five_seconds(server: Server) -> None:
     catalogues()
     a_customer("ana", credit="10")
     by = Actor("root", Through.COMMAND_LINE)
-    made = create_key("acme", "web", [Capability.VIEW], by, NOW)
+    made = create_key("acme", "web", [Capability.VIEW], by, clock.now())
     asker = Asker(server.url, made.secret)
     assert asker.get("/v1/customers/ana/wallet").status == 200
 

@@ -1,6 +1,5 @@
 """How often a customer whose balance is low may ask for what costs something: where the tenant says so alone."""
 
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +9,7 @@ from api.access import Buckets
 from api.low_limits import KEPT_SECONDS, LowLimits
 from billing.access import Through
 from billing.errors import LowBalanceLimited
+from config import clock
 from services.books.credits import Grant, grant
 from services.desk import tenant_settings, wallets
 from services.desk.access import Actor
@@ -17,7 +17,6 @@ from tests.api.asking import ADMIN, Answered, Asker, as_, new_key, told
 from tests.factories import TENANT, a_customer, catalogues
 from tests.looking import one
 
-NOW = datetime.now(UTC)
 ITEM = {"category": "llm_prompt", "provider": "openai", "model": "gpt-4", "unit": "token", "quantity": "10"}
 AFFORDABILITY = "/v1/customers/ana/affordability"
 
@@ -33,7 +32,7 @@ def root(api: str) -> Asker:
 
 def limit(per_minute: int | None) -> None:
     by = Actor("root", Through.COMMAND_LINE)
-    tenant_settings.change(TENANT, {"low_requests_per_minute": per_minute}, by, NOW)
+    tenant_settings.change(TENANT, {"low_requests_per_minute": per_minute}, by, clock.now())
 
 
 def ask(root: Asker, what: str, customer_id: str = "ana") -> Answered:
@@ -83,7 +82,7 @@ def test_credit_ends_it(root: Asker) -> None:
     limit(1)
     assert [ask(root, "quote").status for _ in range(2)] == [200, 429]
 
-    grant(Grant(TENANT, "ana", "USD", Decimal(5), "promo", "test", "more"), NOW)
+    grant(Grant(TENANT, "ana", "USD", Decimal(5), "promo", "test", "more"), clock.now())
 
     assert ask(root, "quote").status == 200
 
@@ -124,8 +123,8 @@ def test_low_is_what_the_balance_says(
     if low_below is not None:
         wallets.set_low_balance(TENANT, "ana", "USD", Decimal(low_below))
 
-    assert wallets.is_low(TENANT, "ana", NOW) is expected
-    (wallet,) = wallets.balance(TENANT, "ana", NOW).wallets
+    assert wallets.is_low(TENANT, "ana", clock.now()) is expected
+    (wallet,) = wallets.balance(TENANT, "ana", clock.now()).wallets
     assert wallet.is_low is (expected or credit is None)
 
 

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,6 +12,7 @@ import pytest
 from api.waiting import WAITERS_MAX, Waiting
 from billing.errors import DatabaseUnavailable
 from billing.payments import PaymentState
+from config import clock
 from db.recorded import Outcome
 from db.scope import as_tenant
 from sandbox.processes import await_condition
@@ -24,7 +24,6 @@ from tests.factories import TENANT, catalogues
 from tests.looking import one, rows
 from tests.services.collecting import DECLINES, GOOD, captured, owing, payment, pays_with, taken
 
-NOW = datetime.now(UTC)
 EIGHT_MILLION = {"category": "llm_prompt", "provider": "openai", "model": "gpt-4", "unit": "token"} | {
     "quantity": "8000001"
 }
@@ -47,7 +46,7 @@ def bia(root: Asker) -> str:
     """A customer on tiers who has used nothing."""
     assert root
     catalogues()
-    create_customers([NewCustomer(TENANT, "bia", "tiers-8m", "America/Sao_Paulo", ("BRL",))], NOW)
+    create_customers([NewCustomer(TENANT, "bia", "tiers-8m", "America/Sao_Paulo", ("BRL",))], clock.now())
     return "bia"
 
 
@@ -112,7 +111,7 @@ def test_a_retry_whose_answer_was_lost_is_no_second_one(root: Asker) -> None:
     (payment_id,) = owing(DECLINES)
     taken(payment_id)
 
-    retrying.retry(TENANT, payment_id, "k1", NOW)
+    retrying.retry(TENANT, payment_id, "k1", clock.now())
     before = payment(payment_id)
     one("UPDATE payments SET due_at = now() + interval '3 days' RETURNING 1")
     resting = payment(payment_id)
@@ -175,7 +174,7 @@ def test_another_tenants_payment_is_none_and_members_move_nothing(api: str, root
 def test_payments_are_moved_in_a_tenants_scope(root: Asker, owed: list[UUID]) -> None:
     with as_tenant(TENANT):
         assert [one_.payment_id for one_ in overview.payment_page(TENANT).rows]
-        assert retrying.retry(TENANT, owed[0], "k1", NOW) is PaymentState.DUE
+        assert retrying.retry(TENANT, owed[0], "k1", clock.now()) is PaymentState.DUE
 
 
 def test_usage_waits_for_the_outcome_of_the_payments_it_caused(root: Asker, bia: str) -> None:

@@ -5,11 +5,12 @@ from decimal import Decimal
 import pytest
 
 from billing.quotas import Measure
+from config import clock
 from services.books.tenants import create_tenant
 from services.desk import quotas
 from services.desk.quotas import Wanted
 from tests.api.asking import ADMIN, VIEW, WRITE, Asker, as_, told
-from tests.api.test_writes import NOW, SECONDS, USAGE
+from tests.api.test_writes import SECONDS, USAGE
 from tests.factories import TENANT, a_customer, catalogues
 from tests.looking import one, wallet
 
@@ -91,7 +92,7 @@ def test_who_may_write_settles_and_does_not_cancel(api: str, root: Asker) -> Non
 
 def test_another_tenants_event_is_not_there(api: str, root: Asker) -> None:
     root.post("/v1/usage", DEFERRED, "k1")
-    create_tenant("other", "Other", NOW)
+    create_tenant("other", "Other", clock.now())
     stranger = as_(api, ADMIN, tenant_id="other")
 
     for path, body in (("settle", {}), ("cancel", {"reason": "mine"})):
@@ -117,7 +118,7 @@ def test_a_method_that_the_plan_does_not_serve_is_refused(root: Asker) -> None:
 
 
 def test_a_full_quota_says_no_and_which(root: Asker) -> None:
-    quotas.set_quota(Wanted(TENANT, "few", Decimal(1), is_hard=True, measure=Measure.EVENTS), NOW)
+    quotas.set_quota(Wanted(TENANT, "few", Decimal(1), is_hard=True, measure=Measure.EVENTS), clock.now())
     path = "/v1/customers/ana/affordability"
     before = root.post(path, {"cost": "1", "feature": "chat", "user_id": "u1"})
     root.post("/v1/usage", USAGE, "k1")

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from billing.prices import LadderSpan
+from config import clock
 from config.settings import settings
 from db.prices import NewPrice
 from services.books.customers import NewCustomer, create_customers
@@ -20,7 +21,6 @@ from tests.factories import TENANT, a_customer, catalogues
 from tests.looking import rows
 from tests.services.monthly import everything
 
-NOW = datetime.now(UTC)
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 #: The quote of a voice call.
@@ -132,8 +132,8 @@ def test_the_quote_of_a_voice_call_totals_0_037(root: Asker) -> None:
 
 def test_a_thousand_at_0_002_are_2_credits(root: Asker) -> None:
     product = ("model_inference", "platform", "gpt-4", "token")
-    prices.load_prices([a_price(product, "0.002", "CREDIT")], NOW)
-    create_customers([NewCustomer(TENANT, "user123", "prepaid", "UTC", ("CREDIT",))], NOW)
+    prices.load_prices([a_price(product, "0.002", "CREDIT")], clock.now())
+    create_customers([NewCustomer(TENANT, "user123", "prepaid", "UTC", ("CREDIT",))], clock.now())
     item = dict(zip(("category", "provider", "model", "unit"), product, strict=True), quantity="1000")
 
     body = root.post("/v1/quotes", {"customer_id": "user123", "items": [item]}).body
@@ -147,7 +147,7 @@ def test_a_price_is_the_tenants_before_everybodys(root: Asker) -> None:
     product = {"category": "stt", "provider": "openai", "model": "whisper-1", "unit": "second"}
     everybodys = root.get("/v1/prices/lookup", **product).body
     soon = datetime.now(UTC) + timedelta(minutes=5)
-    prices.load_prices([a_price([*product.values()], "0.0002", since=soon)], NOW)
+    prices.load_prices([a_price([*product.values()], "0.0002", since=soon)], clock.now())
 
     own = root.get("/v1/prices/lookup", at=soon.isoformat(), **product).body
 
@@ -171,7 +171,7 @@ def test_prices_come_in_pages_each_once(root: Asker) -> None:
 def test_usage_comes_in_pages_that_remember_their_span(root: Asker) -> None:
     """The first page names no span; the others go on in its own, whatever is recorded meanwhile."""
     for number in range(5):
-        moment = (NOW - timedelta(hours=number + 1)).isoformat()
+        moment = (clock.now() - timedelta(hours=number + 1)).isoformat()
         body = {"customer_id": "ana", "items": [TOKENS], "occurred_at": moment, "feature": "chat"}
         root.post("/v1/usage", body, f"event-{number}")
 
@@ -267,8 +267,8 @@ def test_a_payment_is_explained_to_its_tenant(root: Asker) -> None:
 
 
 def test_statements_come_as_json_page_and_paper(root: Asker) -> None:
-    create_customers([NewCustomer(TENANT, "old", "prepaid", "UTC", ("USD",))], NOW - timedelta(days=40))
-    everything(NOW)
+    create_customers([NewCustomer(TENANT, "old", "prepaid", "UTC", ("USD",))], clock.now() - timedelta(days=40))
+    everything(clock.now())
 
     listed = root.get("/v1/customers/old/statements").body["statements"][0]
     number = listed["number"]
@@ -288,7 +288,7 @@ def test_statements_come_as_json_page_and_paper(root: Asker) -> None:
 
 def test_a_summary_says_which_tier_and_what_it_came_to(root: Asker) -> None:
     """Five million tokens on a plan that covers eight: nothing more than the fee. Ten: one tier of R$ 100."""
-    create_customers([NewCustomer(TENANT, "bia", "tiers-8m", "America/Sao_Paulo", ("BRL",))], NOW)
+    create_customers([NewCustomer(TENANT, "bia", "tiers-8m", "America/Sao_Paulo", ("BRL",))], clock.now())
     item = TOKENS | {"quantity": "5000000"}
     root.post("/v1/usage", {"customer_id": "bia", "items": [item]}, "m1")
     within = root.get("/v1/customers/bia/summary").body
@@ -381,7 +381,7 @@ def test_without_a_key_of_stripes_its_health_is_told_as_workers_found_it(
 @pytest.mark.parametrize("name", ["o'Brien; DROP TABLE wallets --", "100%", "a/b", "ünïcödé", "{}", "$1", "%(x)s"])
 def test_text_is_text_wherever_it_stands(root: Asker, name: str) -> None:
     """SQL in every text field: of the path, the query and the body; it names a customer like any other."""
-    create_customers([NewCustomer(TENANT, name, "prepaid", "UTC", ("USD",))], NOW)
+    create_customers([NewCustomer(TENANT, name, "prepaid", "UTC", ("USD",))], clock.now())
     path = quote(name, safe="")
     fields = ("user_id", "organization_id", "client_id", "session_id", "message_id", "feature", "service_type")
     said = dict.fromkeys((*fields, "operation", "reference", "reason"), name)

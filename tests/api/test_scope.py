@@ -4,7 +4,7 @@ import json
 import re
 import socket
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 from urllib.parse import urlencode, urlsplit
@@ -19,6 +19,7 @@ from api.access import Admin, Caller, OfTenant, OverAll, Viewer, Writer
 from api.app import V1, create_app
 from billing.access import Capability, Through
 from billing.quotas import Measure, Scope
+from config import clock
 from config.settings import settings
 from db.scope import API_ROLE, as_tenant
 from db.session import Connection, in_transaction
@@ -32,7 +33,6 @@ from tests.api.serving import served_api
 from tests.factories import TENANT, a_customer, catalogues
 from tests.looking import one
 
-NOW = datetime.now(UTC)
 OTHER = "other"
 SCOPES = {access.in_own_scope, access.in_scope_of_tenant, access.in_scope_of_all}
 
@@ -79,9 +79,9 @@ def careless(billing_database: str, jwt_keys: object) -> Iterator[str]:
     catalogues()
     a_customer("ana", credit="10")
     a_customer("bob", credit="5")
-    tenants.create_tenant(OTHER, "Other", NOW)
-    tenants.load_plans(OTHER, read_plans("default"), NOW)
-    create_customers([NewCustomer(OTHER, "ana", "prepaid", "UTC", ("USD",))], NOW)
+    tenants.create_tenant(OTHER, "Other", clock.now())
+    tenants.load_plans(OTHER, read_plans("default"), clock.now())
+    create_customers([NewCustomer(OTHER, "ana", "prepaid", "UTC", ("USD",))], clock.now())
     with served_api(careless_app()) as url:
         yield url
 
@@ -103,7 +103,7 @@ def test_a_route_that_forgets_its_tenant_sees_no_other_ones(careless: str) -> No
         assert seen(as_(careless, capability), way) == of_tenant, way
     assert seen(as_(careless, ADMIN, tenant_id=OTHER), "admin") == (API_ROLE, OTHER, None, [f"{OTHER}/ana"])
     assert seen(as_(careless, ADMIN, tenant_id="nobody"), "admin") == (API_ROLE, "nobody", None, None)
-    made = create_key(TENANT, "web", [Capability.VIEW], Actor("root", Through.COMMAND_LINE), NOW)
+    made = create_key(TENANT, "web", [Capability.VIEW], Actor("root", Through.COMMAND_LINE), clock.now())
     for _ in range(2):  # found, and then kept
         assert seen(Asker(careless, made.secret), "caller") == of_tenant
 
@@ -191,7 +191,7 @@ def test_every_route_says_whose_rows_it_is_shown() -> None:
 def test_a_member_is_told_of_the_quotas_of_the_tenant(careless: str) -> None:
     """Which a customer's scope has none of: they would all be told yes."""
     wanted = Wanted(TENANT, "few", Decimal(10), scope=Scope.CUSTOMER, measure=Measure.TOKENS, is_hard=True)
-    set_quota(wanted, NOW - timedelta(days=1))
+    set_quota(wanted, clock.now() - timedelta(days=1))
 
     found = as_(careless, subject="ana").post("/v1/quotas/check", {"customer_id": "ana", "tokens": 11})
 
@@ -202,7 +202,7 @@ def test_a_member_is_told_of_the_quotas_of_the_tenant(careless: str) -> None:
 def test_a_member_can_not_afford_what_a_quota_forbids(careless: str) -> None:
     """However much is in the wallet."""
     wanted = Wanted(TENANT, "few", Decimal(999), scope=Scope.CUSTOMER, measure=Measure.TOKENS, is_hard=True)
-    set_quota(wanted, NOW - timedelta(days=1))
+    set_quota(wanted, clock.now() - timedelta(days=1))
 
     found = as_(careless, subject="ana").post("/v1/customers/ana/affordability", {"items": [ITEM], "buffer": "1"})
 
@@ -253,10 +253,10 @@ def test_the_audits_findings_are_those_of_the_own_tenant(careless: str) -> None:
             " last_seen_at) VALUES (%s, 'c', %s, '1', '2', %s, %s) RETURNING 1",
             tenant_id,
             f"of {tenant_id}",
-            NOW,
-            NOW,
+            clock.now(),
+            clock.now(),
         )
-    one("UPDATE audit_turn SET finished_at = %s RETURNING 1", NOW)
+    one("UPDATE audit_turn SET finished_at = %s RETURNING 1", clock.now())
 
     for tenant_id in (TENANT, OTHER):
         found = as_(careless, VIEW, tenant_id=tenant_id).get("/v1/reconciliation").body
@@ -274,7 +274,7 @@ def test_a_payments_webhooks_are_shown_with_it_and_others_are_not(careless: str)
             "INSERT INTO webhook_events (event_id, type, payload, created_at, received_at, source, due_at, payment_id)"
             " VALUES (%s, 'payment_intent.succeeded', '{}', %s, %s, 'delivered', %s, %s) RETURNING 1",
             f"evt_{number}",
-            *[NOW] * 3,
+            *[clock.now()] * 3,
             payment,
         )
 

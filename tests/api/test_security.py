@@ -8,7 +8,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -16,6 +16,7 @@ from urllib.parse import quote
 import pytest
 
 from api.app import create_app
+from config import clock
 from services.books import tenants
 from services.books.catalogue_files import read_plans, read_prices
 from services.books.customers import NewCustomer, create_customers
@@ -25,7 +26,6 @@ from tests.api.test_openapi import operations
 from tests.factories import a_customer, catalogues
 from tests.looking import rows
 
-NOW = datetime.now(UTC)
 EVIL = "evil"
 #: Stands in rows of the other tenant, and must come back in no answer.
 MARK = "a-secret-of-the-others"
@@ -153,9 +153,9 @@ def world(api: str) -> World:
     """The API over two tenants; the other one has some of everything, marked."""
     catalogues()
     a_customer("ana", credit="10")
-    tenants.create_tenant(EVIL, MARK, NOW)
-    tenants.load_plans(EVIL, read_plans("default"), NOW)
-    create_customers([NewCustomer(EVIL, f"{MARK}-customer", "prepaid", "UTC", ("USD",))], NOW)
+    tenants.create_tenant(EVIL, MARK, clock.now())
+    tenants.load_plans(EVIL, read_plans("default"), clock.now())
+    create_customers([NewCustomer(EVIL, f"{MARK}-customer", "prepaid", "UTC", ("USD",))], clock.now())
     eve = as_(api, ADMIN, subject=f"{MARK}-eve", tenant_id=EVIL)
     customer = f"{MARK}-customer"
     grants = f"/v1/customers/{customer}/grants"
@@ -172,8 +172,10 @@ def world(api: str) -> World:
         "hold_id": hold["hold_id"],
         "payment_id": payment["payment_id"],
     }
-    own = read_prices("usd-per-unit")[0]._replace(scope=EVIL, model=MARK, effective_from=NOW + timedelta(hours=1))
-    load_prices([own], NOW)
+    own = read_prices("usd-per-unit")[0]._replace(
+        scope=EVIL, model=MARK, effective_from=clock.now() + timedelta(hours=1)
+    )
+    load_prices([own], clock.now())
     lists = ("/v1/usage", f"/v1/customers/{customer}/ledger", "/v1/acts", "/v1/prices")
     cursors = {path.replace(customer, "{customer_id}"): eve.get(path, limit=1).body["next"] for path in lists}
     assert all(cursors.values())

@@ -1,29 +1,28 @@
 """Price lists beside the live one, read over HTTP."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
+from config import clock
 from services.metering.shadowing import rate_some, start
 from services.metering.usage import record_usage
 from tests.api.asking import ADMIN, VIEW, WRITE, Asker, as_, told
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.services.test_parked import a_price
 
-NOW = datetime.now(UTC)
-
 
 @pytest.fixture
 def viewer(api: str) -> Asker:
     """Somebody of a tenant in which two customers have used something since a list was started."""
     catalogues()
-    start(TENANT, "next", [a_price("gpt-4", unit_price=Decimal("0.00006"))], NOW - timedelta(minutes=5))
+    start(TENANT, "next", [a_price("gpt-4", unit_price=Decimal("0.00006"))], clock.now() - timedelta(minutes=5))
     for customer_id in ("ana", "bob"):
         a_customer(customer_id, credit="10")
-        event = an_event(customer_id, [tokens(10_000)], key=customer_id, occurred_at=NOW)
-        record_usage(an_envelope(event), NOW)
-    rate_some(NOW)
+        event = an_event(customer_id, [tokens(10_000)], key=customer_id, occurred_at=clock.now())
+        record_usage(an_envelope(event), clock.now())
+    rate_some(clock.now())
     return as_(api, VIEW)
 
 
@@ -37,7 +36,7 @@ def test_a_list_is_compared_with_the_live_one(viewer: Asker) -> None:
     assert (one["name"], one["prices"], one["stopped_at"]) == ("next", 1, None)
     assert first["shadow"] == one
     compared = {"currency": "USD", "unrated": 0, "live": "0.3", "shadow": "0.6", "difference": "0.3", "events": 1}
-    day = {"day": NOW.date().isoformat()}
+    day = {"day": clock.now().date().isoformat()}
     assert [*first["days"], *second["days"]] == [compared | day | {"customer_id": who} for who in ("ana", "bob")]
     total = compared | {"events": 2, "live": "0.6", "shadow": "1.2", "difference": "0.6"}
     assert first["totals"] == second["totals"] == [total]

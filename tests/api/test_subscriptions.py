@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from billing.errors import DatabaseUnavailable
+from config import clock
 from db.scope import as_tenant
 from services.books import tenants
 from services.books.customers import NewCustomer, create_customers, open_wallet
@@ -17,7 +18,6 @@ from tests.api.asking import ADMIN, VIEW, WRITE, Asker, as_, new_key, told
 from tests.factories import TENANT, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, rows
 
-NOW = datetime.now(UTC)
 ANA = {"customer_id": "ana", "plan_id": "tiers-8m", "currencies": ["BRL", "USD"]}
 SUBSCRIPTION = "/v1/customers/ana/subscription"
 
@@ -164,9 +164,9 @@ def test_who_is_unknown_is_not_found(root: Asker) -> None:
 def test_every_customer_at_a_glance(api: str, root: Asker) -> None:
     """Tokens, tiers and what is due, a page at a time; nobody else's."""
     new = [NewCustomer(TENANT, name, "tiers-8m", "UTC", ("BRL",)) for name in ("ana", "bob", "cid")]
-    create_customers(new, NOW)
-    record_usage(an_envelope(an_event("bob", [tokens(8_000_001)], occurred_at=NOW)), NOW)
-    tenants.create_tenant("other", "Other", NOW)
+    create_customers(new, clock.now())
+    record_usage(an_envelope(an_event("bob", [tokens(8_000_001)], occurred_at=clock.now())), clock.now())
+    tenants.create_tenant("other", "Other", clock.now())
     viewer = as_(api, VIEW)
 
     first = viewer.get("/v1/customers", limit=2)
@@ -225,8 +225,8 @@ def test_all_of_it_goes_in_a_tenants_scope() -> None:
     """Under the role that sees one tenant alone: what these routes call needs no more."""
     catalogues()
     with as_tenant(TENANT):
-        create_customers([NewCustomer(TENANT, "ana", "tiers-8m", "UTC", ("BRL",))], NOW)
-        open_wallet(TENANT, "ana", "USD", NOW)
+        create_customers([NewCustomer(TENANT, "ana", "tiers-8m", "UTC", ("BRL",))], clock.now())
+        open_wallet(TENANT, "ana", "USD", clock.now())
         subscriptions.change_plan(TENANT, "ana", "tiers-8m", datetime.now(UTC), At.NOW, "k1")
         subscriptions.pause(TENANT, "ana", datetime.now(UTC), "k2")
         subscriptions.resume(TENANT, "ana", datetime.now(UTC), "k3")

@@ -13,6 +13,7 @@ import pytest
 
 from api import bodies
 from centavo import Item
+from config import clock
 from config.settings import settings
 from services.books.customers import NewCustomer, create_customers
 from services.metering.usage import record_usage
@@ -20,7 +21,6 @@ from tests.api.asking import ADMIN, WRITE, Answered, Asker, as_, claims, new_key
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues
 from tests.looking import entries, one, parked_reasons, rows, wallet
 
-NOW = datetime.now(UTC)
 SECONDS = {"category": "stt", "provider": "openai", "model": "whisper-1", "unit": "second", "quantity": "60"}
 TOKENS = {"category": "llm_prompt", "provider": "openai", "model": "gpt-4", "unit": "token", "quantity": "1000"}
 GRANTS = "/v1/customers/ana/grants"
@@ -35,7 +35,7 @@ def root(api: str) -> Asker:
     """An administrator of a tenant with a customer who has ten dollars."""
     catalogues()
     a_customer("ana", credit="10")
-    create_customers([NewCustomer(TENANT, "bia", "tiers-8m", "America/Sao_Paulo", ("BRL",))], NOW)
+    create_customers([NewCustomer(TENANT, "bia", "tiers-8m", "America/Sao_Paulo", ("BRL",))], clock.now())
     return as_(api, ADMIN)
 
 
@@ -167,7 +167,7 @@ def test_what_was_refused_may_be_asked_for_again(root: Asker) -> None:
     """Nothing was moved, so nothing is kept but what the key means."""
     body = GRANT | {"currency": "EUR"}
     before = root.post(GRANTS, body, "k1")
-    create_customers([NewCustomer(TENANT, "ana", "prepaid", "America/Sao_Paulo", ("EUR",))], NOW)
+    create_customers([NewCustomer(TENANT, "ana", "prepaid", "America/Sao_Paulo", ("EUR",))], clock.now())
 
     after = root.post(GRANTS, body, "k1")
 
@@ -246,7 +246,7 @@ def test_a_top_up_falls_due_once(root: Asker) -> None:
 
 def test_usage_is_charged_by_the_way_of_workers(root: Asker) -> None:
     """Six components of a call: what comes through the broker under the same key afterwards is a duplicate."""
-    occurred = (NOW - timedelta(minutes=5)).isoformat()
+    occurred = (clock.now() - timedelta(minutes=5)).isoformat()
     items = [
         SECONDS | {"quantity": "45.5"},
         TOKENS | {"quantity": "350"},
@@ -297,7 +297,7 @@ def test_usage_answers_with_the_tier_payments_it_caused(root: Asker) -> None:
 
 def test_one_event_under_two_requests_is_charged_once(root: Asker) -> None:
     """The event's own key is what it is charged for; the request's is for the request."""
-    body = USAGE | {"key": "call-1", "occurred_at": (NOW - timedelta(minutes=1)).isoformat()}
+    body = USAGE | {"key": "call-1", "occurred_at": (clock.now() - timedelta(minutes=1)).isoformat()}
 
     first, second = root.post("/v1/usage", body, "r1"), root.post("/v1/usage", body, "r2")
     other = root.post("/v1/usage", body | {"items": [TOKENS]}, "r3")

@@ -30,7 +30,7 @@ def test_a_quote_is_shown(centavo: Command, ana: str) -> None:
 def test_usage_is_listed_page_by_page(centavo: Command, ana: str) -> None:
     now = datetime.now(UTC)
     record_usage(an_envelope(*(an_event(ana, key=key) for key in ("k1", "k2"))), now)
-    span = ("--since", f"{now - timedelta(days=2):%Y-%m-%d}", "--until", f"{now.year + 1}-01-01")
+    span = ("--since", f"{now - timedelta(days=2):%Y-%m-%d}", "--until", f"{now + timedelta(days=2):%Y-%m-%d}")
 
     first = centavo("usage", "history", "acme", ana, *span, "--limit", "1", "--json").json
     second = centavo("usage", "history", "acme", ana, *span, "--limit", "1", "--cursor", first["next"], "--json").json

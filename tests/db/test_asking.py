@@ -1,7 +1,6 @@
 """Questions on connections that keep their scope: nobody sees what the last one was shown."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -9,6 +8,7 @@ from psycopg import errors
 from psycopg.pq import TransactionStatus
 
 from billing.errors import BrokenInvariant, DatabaseUnavailable, OutOfScope
+from config import clock
 from config.settings import settings
 from db import session
 from db.scope import API_ROLE, as_everybody, as_tenant, refuse_unscoped
@@ -20,7 +20,6 @@ from tests.factories import TENANT, a_customer, catalogues
 
 pytestmark = pytest.mark.usefixtures("billing_database")
 
-NOW = datetime.now(UTC)
 WHO = b"""
     SELECT current_user::text, current_setting('centavo.tenant_id', true), current_setting('centavo.customer_id', true)
 """
@@ -33,9 +32,9 @@ def customers(billing_database: str) -> Iterator[None]:
     catalogues()
     a_customer("ana")
     a_customer("bob")
-    tenants.create_tenant("other", "Other", NOW)
-    tenants.load_plans("other", read_plans("default"), NOW)
-    create_customers([NewCustomer("other", "cid", "prepaid", "UTC", ("USD",))], NOW)
+    tenants.create_tenant("other", "Other", clock.now())
+    tenants.load_plans("other", read_plans("default"), clock.now())
+    create_customers([NewCustomer("other", "cid", "prepaid", "UTC", ("USD",))], clock.now())
     session.close()
     yield
     session.close()

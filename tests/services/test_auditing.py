@@ -16,7 +16,7 @@ from tests.conftest import forget
 from tests.factories import TENANT, a_customer, an_envelope, an_event, catalogues, tokens
 from tests.looking import one, rows
 
-NOW = datetime.now(UTC)
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 DAY = timedelta(hours=24)
 STANDING = (
     "SELECT tenant_id, check_name, subject, times, first_seen_at, last_seen_at, resolved_at FROM audit_differences"
@@ -31,8 +31,8 @@ def _settled(database: str, monkeypatch: pytest.MonkeyPatch) -> object:
     monkeypatch.setenv("CENTAVO_DATABASE_URL", database)
     forget()
     catalogues(NOW)
-    a_customer("ana", credit="10")
-    a_customer("bob", credit="10")
+    a_customer("ana", credit="10", now=NOW)
+    a_customer("bob", credit="10", now=NOW)
     yield None
     forget()
 
@@ -164,11 +164,11 @@ def test_whose_wallet_disagrees_is_held_if_so_wished(
 def test_usage_of_who_is_held_is_recorded_and_nothing_collected(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither what was not begun yet nor what would be tried again."""
     chosen(monkeypatch, freezes="true")
-    a_customer("rui", plan="tiers-8m", currencies=("BRL",))
+    a_customer("rui", plan="tiers-8m", currencies=("BRL",), now=NOW)
     broken("UPDATE wallets SET last_seq = last_seq + 1 WHERE customer_id = 'rui'")
     audit_due(NOW)
 
-    record_usage(an_envelope(an_event("rui", [tokens(20_000_000)])), NOW)
+    record_usage(an_envelope(an_event("rui", [tokens(20_000_000)], occurred_at=NOW)), NOW)
 
     assert one("SELECT tokens FROM periods WHERE customer_id = 'rui'") == (20_000_000,)
     payments = rows("SELECT state FROM payments WHERE kind = 'tier'")

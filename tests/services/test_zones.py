@@ -17,7 +17,7 @@ from services.desk.quotas import Wanted, set_quota
 from tests.factories import TENANT, a_customer, catalogues
 from tests.looking import one, rows
 
-NOW = datetime.now(UTC)
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 NO_ZONES = ["localtime", "posixrules", "Factory", "right/UTC", "posix/Europe/Lisbon", "CET", "EST5", "utc ", "", "a\0b"]
 
 pytestmark = pytest.mark.usefixtures("billing_database")
@@ -33,8 +33,8 @@ PLACES: dict[str, Callable[[str], object]] = {
 @pytest.mark.parametrize("place", PLACES)
 def test_what_postgres_does_not_know_is_refused_wherever_it_is_named(place: str) -> None:
     """And nobody else's questions fail because of it."""
-    catalogues()
-    a_customer("ana")
+    catalogues(NOW)
+    a_customer("ana", now=NOW)
 
     for zone in NO_ZONES:
         with pytest.raises(Rejected, match="is not a time zone; names look like America/Sao_Paulo"):
@@ -46,8 +46,8 @@ def test_what_postgres_does_not_know_is_refused_wherever_it_is_named(place: str)
 
 @pytest.mark.parametrize("place", PLACES)
 def test_what_both_know_is_taken(place: str) -> None:
-    catalogues()
-    a_customer("ana")
+    catalogues(NOW)
+    a_customer("ana", now=NOW)
 
     PLACES[place]("Europe/Lisbon")
 

@@ -1,10 +1,11 @@
 """The tick of holds on a real worker and a real broker: said twice it gives back once what is over."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 from celery import Celery
 
+from config import clock
 from config.settings import Settings
 from sandbox.processes import await_condition
 from services.desk.credit_holds import HoldWish, reserve
@@ -14,15 +15,13 @@ from tests.factories import TENANT, a_customer, catalogues
 from tests.looking import one, rows
 from worker.schedule import schedule
 
-NOW = datetime.now(UTC)
-
 
 def test_what_is_over_is_given_back_once_however_often_the_tick_is_said(
     billing_database: str, broker: str, start_a_worker: WorkerStarter
 ) -> None:
     """What lasts is left alone."""
     assert billing_database
-    then = NOW - timedelta(hours=1)
+    then = clock.now() - timedelta(hours=1)
     catalogues(then)
     a_customer("ana", credit="10", now=then)
     for key, seconds in (("over", 60), ("over, too", 600), ("lasts", 86_400)):

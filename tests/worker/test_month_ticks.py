@@ -4,11 +4,12 @@ help.
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from celery import Celery
 
+from config import clock
 from config.settings import Settings
 from sandbox.processes import await_condition
 from services.books.customers import NewCustomer, create_customers
@@ -21,7 +22,6 @@ from tests.factories import TENANT, catalogues
 from tests.looking import rows
 from worker.schedule import schedule
 
-NOW = datetime.now(UTC)
 MONTHS_AGO, GRACE = timedelta(days=100), timedelta(hours=72)
 TICKS = (names.TURN_MONTHS, names.BREAK_GRANTS, names.CLOSE_PERIODS, names.ISSUE_STATEMENTS)
 
@@ -31,8 +31,8 @@ def customers(billing_database: str) -> list[str]:
     """Customers of some months ago, at whose months nobody has looked yet."""
     assert billing_database
     found = ["ana", "bia", "eva", "ivo", "rui"]
-    catalogues(NOW - MONTHS_AGO)
-    create_customers([NewCustomer(TENANT, name, "tiers-8m", "UTC") for name in found], NOW - MONTHS_AGO)
+    catalogues(clock.now() - MONTHS_AGO)
+    create_customers([NewCustomer(TENANT, name, "tiers-8m", "UTC") for name in found], clock.now() - MONTHS_AGO)
     return found
 
 
@@ -56,7 +56,7 @@ def test_what_each_tick_does_is_done_once_however_often_it_is_said(
 
     begun = rows("SELECT customer_id, starts_at FROM periods ORDER BY 1, 2")
     over = rows(
-        "SELECT customer_id, starts_at FROM periods WHERE ends_at < %s ORDER BY 1, 2", NOW - timedelta(hours=72)
+        "SELECT customer_id, starts_at FROM periods WHERE ends_at < %s ORDER BY 1, 2", clock.now() - timedelta(hours=72)
     )
     fees = rows("SELECT customer_id, period_start FROM payments WHERE kind = 'subscription' ORDER BY 1, 2")
     stated = rows("SELECT customer_id, period_start FROM statements ORDER BY 1, 2")
@@ -67,12 +67,12 @@ def test_what_each_tick_does_is_done_once_however_often_it_is_said(
 def _is_done(tick: str) -> bool:
     """Whether nothing is left of what a tick looks for."""
     left = {
-        names.TURN_MONTHS: ("SELECT 1 FROM month_turns WHERE due_at <= %s", NOW),
-        names.BREAK_GRANTS: ("SELECT 1 FROM credit_grants WHERE breaks_at <= %s", NOW),
-        names.CLOSE_PERIODS: ("SELECT 1 FROM periods WHERE closed_at IS NULL AND ends_at < %s", NOW - GRACE),
+        names.TURN_MONTHS: ("SELECT 1 FROM month_turns WHERE due_at <= %s", clock.now()),
+        names.BREAK_GRANTS: ("SELECT 1 FROM credit_grants WHERE breaks_at <= %s", clock.now()),
+        names.CLOSE_PERIODS: ("SELECT 1 FROM periods WHERE closed_at IS NULL AND ends_at < %s", clock.now() - GRACE),
         names.ISSUE_STATEMENTS: (
             "SELECT 1 FROM periods WHERE statement_number IS NULL AND closed_at IS NOT NULL AND ends_at < %s",
-            NOW,
+            clock.now(),
         ),
     }
     statement, moment = left[tick]
