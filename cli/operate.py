@@ -20,6 +20,8 @@ from tasks.queues import Depth, looked_at
 
 app = typer.Typer()
 
+STANDBYS = "synchronous_standby_names"
+
 
 @app.command()
 def migrate() -> None:
@@ -124,7 +126,10 @@ def _compared(clocks: Clocks) -> str:
 
 
 def _unsafe(names: Sequence[str]) -> str:
-    return f"; a crash may lose commits, with {', '.join(names)} off" if names else ""
+    off = ", ".join(name for name in names if name != STANDBYS)
+    crash = f"; a crash may lose commits, with {off} off" if off else ""
+    failover = f"; a failover to a standby may lose commits, with {STANDBYS} empty" if STANDBYS in names else ""
+    return crash + failover
 
 
 def _untaken(depth: Depth) -> str:

@@ -65,8 +65,18 @@ _WEBHOOK_LAG = "SELECT extract(epoch FROM %s - min(due_at)) FROM webhook_events 
 # The first that was written: its number is the smallest, and by number there is an index.
 _INBOX_LAG = "SELECT extract(epoch FROM %s - written_at) FROM usage_inbox ORDER BY inbox_id LIMIT 1"
 
-#: What is not a session's own to set.
-_UNSAFE = "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off' ORDER BY name"
+#: What is not a session's own to set. A standby for which no commit waits may be behind when it is promoted; what
+#: copies the database once, or reads its changes, is none. A user without `pg_monitor` is not told the states.
+_UNSAFE = """
+SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off'
+UNION ALL
+SELECT 'synchronous_standby_names' WHERE current_setting('synchronous_standby_names') = '' AND EXISTS (
+    SELECT FROM pg_stat_replication r WHERE r.state IS DISTINCT FROM 'backup' AND NOT EXISTS (
+        SELECT FROM pg_replication_slots s WHERE s.active_pid = r.pid AND s.slot_type = 'logical'
+    )
+)
+ORDER BY 1
+"""
 
 
 def customer_totals(connection: Connection, tenant_id: str) -> list[CustomerTotals]:
@@ -133,5 +143,5 @@ def server_version(connection: Connection) -> str:
 
 
 def unsafe_settings(connection: Connection) -> list[str]:
-    """Settings of this database by which a commit that was reported may be lost in a crash."""
+    """Settings of this server by which a commit that was reported may be lost in a crash or a failover."""
     return [str(name) for (name,) in connection.execute(_UNSAFE)]

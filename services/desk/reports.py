@@ -43,7 +43,7 @@ class Standing:
 
     server_version: str
     unsafe_settings: Sequence[str]
-    """By which a crash may lose what was committed."""
+    """By which a crash or a failover may lose what was committed."""
     charged: int
     parked: dict[str, int]
     payments: int

@@ -16,7 +16,7 @@ class DatabaseHealth:
 
     server_version: str
     unsafe_settings: Sequence[str]
-    """By which a crash may lose what was committed."""
+    """By which a crash or a failover may lose what was committed."""
     payments_late_seconds: int
     inbox_late_seconds: int
     webhooks_late_seconds: int
