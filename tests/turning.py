@@ -24,3 +24,12 @@ def until_turned(now: datetime) -> timedelta:
     """
     turns = [calendar_month(now + BEFORE, zone)[0] for zone in ZONES]
     return max([turn + AFTER - now for turn in turns if turn + AFTER > now], default=timedelta())
+
+
+def zone_amid_its_month(now: datetime, within: timedelta) -> str:
+    """A zone whose month does not turn so soon before or after this moment: for hosts that think it is another."""
+    return next(
+        zone
+        for zone in ("UTC", "Asia/Kolkata")
+        if calendar_month(now - within, zone) == calendar_month(now + within, zone)
+    )

@@ -22,6 +22,7 @@ from tests.conftest import WorkerStarter
 from tests.elsewhen import be_ahead, host_ahead
 from tests.factories import TENANT, an_envelope, an_event, catalogues
 from tests.looking import one, rows
+from tests.turning import zone_amid_its_month
 from tests.worker.support import Broker, await_charged
 from worker.schedule import schedule
 
@@ -54,7 +55,8 @@ def customer(billing_database: str) -> str:
     assert billing_database
     now = datetime.now(UTC)
     catalogues(now - timedelta(days=1))
-    create_customers([NewCustomer(TENANT, "rui", "tiers-8m", "UTC", ("BRL", "USD"))], now)
+    zone = zone_amid_its_month(now, timedelta(minutes=6))
+    create_customers([NewCustomer(TENANT, "rui", "tiers-8m", zone, ("BRL", "USD"))], now)
     return "rui"
 
 
