@@ -63,8 +63,15 @@ def tls_before(port: int, certificate: Path) -> Iterator[int]:
 
 
 async def _join(port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    far_reader, far_writer = await asyncio.open_connection(HERE, port)
-    await asyncio.gather(_pass_on(reader, far_writer), _pass_on(far_reader, writer))
+    writers = [writer]
+    try:
+        far_reader, far_writer = await asyncio.open_connection(HERE, port)
+        writers.append(far_writer)
+        await asyncio.gather(_pass_on(reader, far_writer), _pass_on(far_reader, writer))
+    except asyncio.CancelledError:  # the server ends; whoever is told so politely may take its time
+        for one in writers:
+            one.transport.abort()
+        raise
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -17,6 +17,8 @@ from weakref import WeakSet
 
 from kombu.transport import TRANSPORT_ALIASES, pyamqp
 
+from centavo.amqps import CheckedConnection, CheckedTransport
+
 CONFIRM_SECONDS_MAX = 15.0
 
 
@@ -72,7 +74,11 @@ class CarefulTransport(pyamqp.Transport):
     Connection = CarefulConnection
 
 
-class CarefulTLSTransport(pyamqp.SSLTransport):
+class CarefulTLSConnection(CarefulConnection, CheckedConnection):
+    """The same, to a broker whose certificate is for its host."""
+
+
+class CarefulTLSTransport(CheckedTransport):
     """The same, over TLS."""
 
-    Connection = CarefulConnection
+    Connection = CarefulTLSConnection

@@ -67,7 +67,8 @@ def test_a_certificate_of_another_host_is_refused(
     ("said", "meant"),
     [
         ("redis://a:1/0", "redis://a:1/0"),
-        ("amqps://a:1//", "amqps://a:1//"),
+        ("amqp://a:1//", "amqp://a:1//"),
+        ("amqps://a:1//", "amqps://a:1//?ssl_cert_reqs=required"),
         ("REDISS://a/0", "REDISS://a/0?ssl_cert_reqs=required"),
         ("rediss://a/0?ssl_cert_reqs=none", "rediss://a/0?ssl_cert_reqs=none"),
         (

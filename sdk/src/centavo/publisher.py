@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
-import kombu.connection
 import kombu.messaging
 
 from centavo.addresses import verified
+from centavo.amqps import BrokerConnection
 from centavo.buffer import LOOK_SECONDS, Buffer
 from centavo.envelopes import CONTENT_ENCODING, CONTENT_TYPE, Message, again
 from centavo.receipts import ReceiptQueue
@@ -44,7 +44,6 @@ _AMQP_OPTIONS = {
 _OPTIONS = {"redis": _REDIS_OPTIONS, "amqp": _AMQP_OPTIONS}
 
 # kombu carries no types.
-_Connection: Any = kombu.connection.Connection
 _KombuProducer: Any = kombu.messaging.Producer
 
 logger = logging.getLogger("centavo")
@@ -215,10 +214,10 @@ def _connection_to(broker_url: str, transport_options: Mapping[str, Any]) -> Any
         raise ValueError(f"a {scheme}:// broker needs the redis client: install centavo[redis]")
     broker_url = verified(broker_url)
     try:
-        connection = _Connection(broker_url, connect_timeout=CONNECT_SECONDS_MAX)
+        connection = BrokerConnection(broker_url, connect_timeout=CONNECT_SECONDS_MAX)
         # Imports the transport now, in the caller's thread: a fork during an import in another thread hangs.
         driver_type = connection.transport.driver_type
     except (KeyError, ValueError, ImportError, AttributeError) as error:
         raise ValueError(f"no broker can be reached by a URL that starts with {scheme!r}: {error}") from error
     options = {**_OPTIONS.get(driver_type, {}), **transport_options}
-    return _Connection(broker_url, connect_timeout=CONNECT_SECONDS_MAX, transport_options=options)
+    return BrokerConnection(broker_url, connect_timeout=CONNECT_SECONDS_MAX, transport_options=options)
