@@ -12,16 +12,10 @@ from centavo import Producer
 from centavo.amqps import BrokerConnection, CheckedTransport
 from sandbox.rabbitmq import RabbitMQServer
 from tests.sdk.support import event
-from tests.tls import HERE, self_signed, tls_before
+from tests.tls import HERE, tls_before
 
 ELSEWHERE = "192.0.2.1"
 QUEUE = "over-tls"
-
-
-@pytest.fixture(params=[HERE])
-def certificate(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """What the broker shows: nobody vouches for it. A test may say for which address it is."""
-    return self_signed(tmp_path, request.param)
 
 
 @pytest.fixture

@@ -8,15 +8,9 @@ import pytest
 from centavo import Producer
 from centavo.addresses import verified
 from tests.sdk.support import Broker, event
-from tests.tls import HERE, self_signed, tls_before
+from tests.tls import HERE, tls_before
 
 ELSEWHERE = "192.0.2.1"
-
-
-@pytest.fixture(params=[HERE])
-def certificate(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """What the broker shows: nobody vouches for it. A test may say for which address it is."""
-    return self_signed(tmp_path, request.param)
 
 
 @pytest.fixture
