@@ -67,6 +67,11 @@ FROM unnest(%s::text[], %s::uuid[], %s::numeric[], %s::boolean[]) AS s(tenant_id
 WHERE g.tenant_id = s.tenant_id AND g.grant_id = s.grant_id
 """
 
+_SHORTEN = """
+UPDATE credit_grants SET expires_at = %(expires_at)s, breaks_at = %(breaks_at)s
+WHERE tenant_id = %(tenant_id)s AND grant_id = %(grant_id)s AND expires_at > %(expires_at)s
+"""
+
 _GIVEN = """
 SELECT g.tenant_id, g.grant_id FROM unnest(%s::text[], %s::uuid[]) AS asked(tenant_id, grant_id)
 JOIN credit_grants g ON g.tenant_id = asked.tenant_id AND g.grant_id = asked.grant_id
@@ -192,6 +197,12 @@ def save(connection: Connection, changed: Sequence[tuple[str, Grant]], now: date
     """Write how grants stand, each with its tenant; what remains of them is their wallets' to keep."""
     rows = [(tenant_id, grant.grant_id, grant.paid_debt, not grant.remaining) for tenant_id, grant in changed]
     connection.execute(_SAVE, (now, *(list(column) for column in zip(*rows, strict=True))))
+
+
+def shorten(connection: Connection, tenant_id: str, grant_id: UUID, expires_at: datetime, breaks_at: datetime) -> bool:
+    """Let a grant end earlier; whether it does. The caller writes anew what its wallet keeps of it."""
+    said = {"tenant_id": tenant_id, "grant_id": grant_id, "expires_at": expires_at, "breaks_at": breaks_at}
+    return connection.execute(_SHORTEN, said).rowcount == 1
 
 
 def given(connection: Connection, ids: Sequence[tuple[str, UUID]]) -> set[tuple[str, UUID]]:

@@ -1,11 +1,14 @@
 """Subscriptions change, and every day of every month is paid for once, by what held on it."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
 from billing.errors import CustomerNotFound, PlanNotFound, Rejected
 from billing.plans import Anchor, Proration
+from services.books.credits import break_expired
 from services.collecting import cards
 from services.collecting.collect import claim_due, collect
 from services.collecting.gateways import gateway
@@ -14,17 +17,20 @@ from services.collecting.refunds import claim_due as claim_refunds
 from services.cycle import subscriptions
 from services.cycle.subscriptions import At
 from tests.factories import TENANT, tokens
-from tests.looking import one, rows
+from tests.looking import entries, one, rows
 from tests.services.collecting import captured
 from tests.services.monthly import (
     APRIL,
     DAY,
     FEBRUARY,
     FEE,
+    GRACE,
     JANUARY,
     MARCH,
+    PREPAID,
     a_plan,
     fees,
+    grants,
     joined,
     offered,
     periods,
@@ -236,6 +242,99 @@ def test_begun_again_a_new_period_begins_now() -> None:
         (JANUARY, FEE),
         (MARCH + 10 * DAY, 60_968),
         (APRIL, 90_000),
+    ]
+
+
+@pytest.mark.parametrize("is_collected", [True, False])
+def test_begun_again_within_the_period_what_was_used_before_the_end_stays_paid_for(is_collected: bool) -> None:
+    """Ten days, then five without a subscription, then the rest of the month on another plan."""
+    offered(DAILY, BIG)
+    joined(JANUARY, plan="monthly")
+    cards.attach(TENANT, "ana", "pm_card_visa", gateway(), JANUARY)
+    turned(JANUARY)
+    subscriptions.end(TENANT, "ana", JANUARY + 10 * DAY, At.NOW)
+    if is_collected:
+        collected(JANUARY + 10 * DAY)
+
+    subscriptions.subscribe(TENANT, "ana", "big", JANUARY + 15 * DAY)
+    collected(JANUARY + 15 * DAY)
+
+    state = "succeeded"
+    assert fees() == [
+        (JANUARY, 0, FEE, "voided"),
+        (JANUARY, 1, 12_903, state),
+        (JANUARY + 15 * DAY, 0, 46_452, state),
+    ]
+    assert sorted(minor for minor, _ in captured().values()) == [12_903, 46_452]
+    assert rows("SELECT refund_id FROM refunds") == []
+
+
+def test_free_credits_end_with_the_period_that_a_change_has_cut() -> None:
+    """Whoever changes plans five times a day has those of the last one, and what was used of the others."""
+    month = replace(PREPAID, plan_id="monthly", free_credits=Decimal(10), free_credits_currency="USD")
+    offered(month, replace(month, plan_id="other", free_credits=Decimal(20)))
+    joined(JANUARY)
+    used(JANUARY + timedelta(minutes=5), tokens(100_000))  # USD 3.00
+
+    for hour in range(1, 6):
+        plan = "other" if hour % 2 else "monthly"
+        subscriptions.change_plan(TENANT, "ana", plan, JANUARY + timedelta(hours=hour), At.NOW)
+    used(JANUARY + timedelta(minutes=30), tokens(100_000), came=JANUARY + DAY)  # late: of the first
+    used(JANUARY + DAY, tokens(1_000_000))  # USD 30.00
+    break_expired(JANUARY + DAY + GRACE)
+
+    given = [amount for amount, _ in grants()]
+    assert given == [Decimal(amount) for amount in (10, 20, 10, 20, 10, 20)]
+    assert [left for _, left in grants()] == [Decimal(0)] * 6
+    assert one("SELECT balance, debt FROM wallets WHERE currency = 'USD'") == (Decimal(-10), Decimal(10))
+    broken = [entry.amount for entry in entries("ana") if entry.kind == "breakage"]
+    assert sorted(broken) == [Decimal(-20), Decimal(-20), Decimal(-10), Decimal(-10), Decimal(-4)]
+
+
+def test_paused_at_the_very_turn_the_days_of_the_month_that_has_begun_stay_paid_for() -> None:
+    """Its fee had fallen due; half of it is owed when the plan is changed in the middle."""
+    offered(DAILY, BIG)
+    joined(JANUARY, plan="monthly")
+    subscriptions.pause(TENANT, "ana", FEBRUARY)
+    subscriptions.resume(TENANT, "ana", FEBRUARY + 5 * DAY)
+
+    subscriptions.change_plan(TENANT, "ana", "big", FEBRUARY + 14 * DAY, At.NOW)
+
+    assert fees()[1:] == [
+        (FEBRUARY, 0, FEE, "voided"),
+        (FEBRUARY, 1, FEE // 2, "due"),
+        (FEBRUARY + 14 * DAY, 0, 45_000, "due"),
+    ]
+
+
+def test_no_plan_follows_on_a_subscription_that_ends_with_its_period() -> None:
+    offered(a_plan(), BIG)
+    joined(JANUARY)
+    subscriptions.end(TENANT, "ana", JANUARY + DAY)
+
+    with pytest.raises(Rejected, match="ends at 2026-02-01T03:00:00"):
+        subscriptions.change_plan(TENANT, "ana", "big", JANUARY + 2 * DAY)
+
+    assert one("SELECT plan_id, next_plan_id FROM customers") == ("monthly", None)
+
+
+def test_changed_now_a_subscription_that_was_to_end_ends_with_the_new_period() -> None:
+    """Each day is paid for once, also when it is begun again before that."""
+    offered(DAILY, BIG, a_plan("joined", anchor=Anchor.JOINED, proration=Proration.DAILY))
+    joined(JANUARY, plan="monthly")
+    subscriptions.end(TENANT, "ana", JANUARY + 5 * DAY)
+    subscriptions.change_plan(TENANT, "ana", "joined", JANUARY + 10 * DAY, At.NOW)
+
+    changed_at = JANUARY + 10 * DAY
+    turned(FEBRUARY + 5 * DAY)
+    with pytest.raises(Rejected, match="change the plan instead"):
+        subscriptions.subscribe(TENANT, "ana", "big", FEBRUARY + 5 * DAY)
+    turned(MARCH)
+
+    assert one("SELECT ended_at FROM customers") == (FEBRUARY + 10 * DAY,)
+    assert [(start, amount) for start, _, amount, state in fees() if state == "due"] == [
+        (JANUARY, 12_903),
+        (changed_at, FEE),
     ]
 
 
