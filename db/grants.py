@@ -81,7 +81,8 @@ JOIN credit_grants g ON g.tenant_id = asked.tenant_id AND g.grant_id = asked.gra
 AHEAD_MAX = timedelta(days=1)
 
 #: The bound on `recorded_at` keeps it to the end of the ledger, where its BRIN index leads. Of what is archived it is
-#: known how much debt all of it made: it counts where all of it lies in the span.
+#: known how much debt all of it made: it counts where all of it lies in the span. What was voided has made none: who
+#: paid it has it back.
 _DEBT_OF_SPAN = """
 WITH counted AS (
     SELECT sum(CASE WHEN e.parts IS NULL THEN -e.amount ELSE (e.parts->>'debt')::numeric END) AS debt,
@@ -91,6 +92,10 @@ WITH counted AS (
         AND e.recorded_at >= coalesce(%(since)s::timestamptz - %(ahead)s, '-infinity')
         AND e.occurred_at >= coalesce(%(since)s::timestamptz, '-infinity')
         AND e.occurred_at < coalesce(%(until)s::timestamptz, 'infinity')
+        AND NOT EXISTS (
+            SELECT FROM corrections c
+            WHERE c.tenant_id = e.tenant_id AND c.event_key = e.event_key AND c.kind = 'void'
+        )
 ), archived AS (
     SELECT (e.parts->>'debt')::numeric AS debt, c.occurred_from >= coalesce(%(since)s::timestamptz, '-infinity')
         AND e.occurred_at < coalesce(%(until)s::timestamptz, 'infinity') AS is_within
