@@ -75,8 +75,9 @@ def change_plan(
 
     Now, the period ends here and another begins, with a fee of its own and tokens counted from zero; where the plan
     prorates, the rest of the old fee is given back, or no longer collected. At the period's end the calendar stays as
-    it is. Where the subscription ends with its period, only now will do: it ends with the new one. Raises
-    `PlanNotFound`, `CustomerNotFound`, `Rejected` (ended, or nothing follows; the next period has begun already).
+    it is. Where the subscription ends with its period, only now will do: it ends with the new one. Whoever is on that
+    version already stays on it, now and next. Raises `PlanNotFound`, `CustomerNotFound`, `Rejected` (ended, or nothing
+    follows; the next period has begun already).
     """
 
     def change(connection: Connection, subscription: SubscriptionRow, current: Period) -> _Moved:
@@ -92,6 +93,11 @@ def change_plan(
             effective_at = current.ends_at
             next_plan = (plan.plan_id, plan.version, effective_at)
             rows.save(connection, _with_next(subscription, *next_plan))
+        elif (plan.plan_id, plan.version) == current.plan_key:
+            effective_at = current.starts_at
+            if subscription.next_plan_id is None:
+                return _Moved(effective_at)
+            rows.save(connection, _with_next(subscription, None, None, None))
         else:
             effective_at = now
             _reduce_fee(connection, subscription, current, now, now)

@@ -142,6 +142,26 @@ def test_without_proration_each_period_that_begins_costs_its_fee() -> None:
     assert [amount for _, _, amount, _ in fees()] == [FEE, 50_000]
 
 
+def test_a_change_that_is_said_twice_without_a_key_costs_one_fee() -> None:
+    """The answer was lost, and an operator says it again; a plan that was to follow does so no more."""
+    offered(a_plan(), a_plan("other", fixed_fee_minor=50_000), BIG)
+    joined(JANUARY)
+    changed_at = JANUARY + 10 * DAY
+    subscriptions.change_plan(TENANT, "ana", "other", changed_at, At.NOW)
+
+    again = subscriptions.change_plan(TENANT, "ana", "other", JANUARY + 11 * DAY, At.NOW)
+    subscriptions.change_plan(TENANT, "ana", "big", JANUARY + 12 * DAY)
+    stays = subscriptions.change_plan(TENANT, "ana", "other", JANUARY + 13 * DAY, At.NOW)
+    turned(FEBRUARY)
+
+    assert (again, stays) == (changed_at, changed_at)
+    assert [(start, amount) for start, _, amount, _ in fees()] == [
+        (JANUARY, FEE),
+        (changed_at, 50_000),
+        (FEBRUARY, 50_000),
+    ]
+
+
 def test_a_plan_of_another_anchor_brings_its_months_along() -> None:
     offered(a_plan(), a_plan("joined", anchor=Anchor.JOINED))
     joined(JANUARY)
