@@ -221,9 +221,11 @@ def _changed(
         before = rows.changed_under(connection, identity, key) if key is not None else None
         if before is not None:
             return before
+        if rows.is_next_begun(connection, identity, now, by_anybody=False):
+            raise Rejected("the next period has begun while this waited; try again")
         months.turn(connection, [identity], now)
         current = periods.current(connection, [identity], now)[identity]
-        if is_period_cut and rows.is_next_begun(connection, identity, now):
+        if is_period_cut and rows.is_next_begun(connection, identity, now, by_anybody=True):
             raise Rejected("an event that was ahead of its time has begun the next period; try again when it is there")
         moved = change(connection, _subscription(connection, identity), current)
         if moved.move is not None:

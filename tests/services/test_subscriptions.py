@@ -425,3 +425,16 @@ def test_a_plan_is_not_changed_under_a_period_that_has_begun_ahead() -> None:
         subscriptions.change_plan(TENANT, "ana", "big", now)
 
     assert one("SELECT tokens, plan_id FROM periods WHERE starts_at = %s", FEBRUARY) == (1, "monthly")
+
+
+def test_what_was_asked_for_before_the_turn_and_comes_after_it_is_refused_in_a_sentence() -> None:
+    """It waited for the tick, which has let February's fee fall due."""
+    offered(a_plan())
+    joined(JANUARY)
+    turned(FEBRUARY)
+
+    with pytest.raises(Rejected, match="has begun while this waited"):
+        subscriptions.pause(TENANT, "ana", FEBRUARY - timedelta(milliseconds=10))
+
+    assert one("SELECT paused_at FROM customers") == (None,)
+    assert subscriptions.pause(TENANT, "ana", FEBRUARY + DAY) == FEBRUARY + DAY
