@@ -67,6 +67,11 @@ FROM unnest(%s::text[], %s::uuid[], %s::numeric[], %s::boolean[]) AS s(tenant_id
 WHERE g.tenant_id = s.tenant_id AND g.grant_id = s.grant_id
 """
 
+_SHORTEN = """
+UPDATE credit_grants SET expires_at = %(expires_at)s, breaks_at = %(breaks_at)s
+WHERE tenant_id = %(tenant_id)s AND grant_id = %(grant_id)s AND expires_at > %(expires_at)s
+"""
+
 _GIVEN = """
 SELECT g.tenant_id, g.grant_id FROM unnest(%s::text[], %s::uuid[]) AS asked(tenant_id, grant_id)
 JOIN credit_grants g ON g.tenant_id = asked.tenant_id AND g.grant_id = asked.grant_id
@@ -76,7 +81,8 @@ JOIN credit_grants g ON g.tenant_id = asked.tenant_id AND g.grant_id = asked.gra
 AHEAD_MAX = timedelta(days=1)
 
 #: The bound on `recorded_at` keeps it to the end of the ledger, where its BRIN index leads. Of what is archived it is
-#: known how much debt all of it made: it counts where all of it lies in the span.
+#: known how much debt all of it made: it counts where all of it lies in the span. What was voided has made none: who
+#: paid it has it back.
 _DEBT_OF_SPAN = """
 WITH counted AS (
     SELECT sum(CASE WHEN e.parts IS NULL THEN -e.amount ELSE (e.parts->>'debt')::numeric END) AS debt,
@@ -86,6 +92,10 @@ WITH counted AS (
         AND e.recorded_at >= coalesce(%(since)s::timestamptz - %(ahead)s, '-infinity')
         AND e.occurred_at >= coalesce(%(since)s::timestamptz, '-infinity')
         AND e.occurred_at < coalesce(%(until)s::timestamptz, 'infinity')
+        AND NOT EXISTS (
+            SELECT FROM corrections c
+            WHERE c.tenant_id = e.tenant_id AND c.event_key = e.event_key AND c.kind = 'void'
+        )
 ), archived AS (
     SELECT (e.parts->>'debt')::numeric AS debt, c.occurred_from >= coalesce(%(since)s::timestamptz, '-infinity')
         AND e.occurred_at < coalesce(%(until)s::timestamptz, 'infinity') AS is_within
@@ -192,6 +202,12 @@ def save(connection: Connection, changed: Sequence[tuple[str, Grant]], now: date
     """Write how grants stand, each with its tenant; what remains of them is their wallets' to keep."""
     rows = [(tenant_id, grant.grant_id, grant.paid_debt, not grant.remaining) for tenant_id, grant in changed]
     connection.execute(_SAVE, (now, *(list(column) for column in zip(*rows, strict=True))))
+
+
+def shorten(connection: Connection, tenant_id: str, grant_id: UUID, expires_at: datetime, breaks_at: datetime) -> bool:
+    """Let a grant end earlier; whether it does. The caller writes anew what its wallet keeps of it."""
+    said = {"tenant_id": tenant_id, "grant_id": grant_id, "expires_at": expires_at, "breaks_at": breaks_at}
+    return connection.execute(_SHORTEN, said).rowcount == 1
 
 
 def given(connection: Connection, ids: Sequence[tuple[str, UUID]]) -> set[tuple[str, UUID]]:

@@ -74,7 +74,9 @@ UPDATE periods SET opened_at = NULL WHERE tenant_id = %s AND customer_id = %s AN
 """
 
 _IS_NEXT_BEGUN = """
-SELECT EXISTS (SELECT FROM periods WHERE tenant_id = %s AND customer_id = %s AND starts_at > %s)
+SELECT EXISTS (
+    SELECT FROM periods WHERE tenant_id = %s AND customer_id = %s AND starts_at > %s AND (opened_at IS NOT NULL OR %s)
+)
 """
 
 _FEE = """
@@ -128,9 +130,9 @@ def reopen(connection: Connection, customer: tuple[str, str], starts_at: datetim
     connection.execute(_REOPEN, (*customer, starts_at))
 
 
-def is_next_begun(connection: Connection, customer: tuple[str, str], now: datetime) -> bool:
-    """Whether an event that was ahead of its time has begun the next period of (tenant, customer)."""
-    row = connection.execute(_IS_NEXT_BEGUN, (*customer, now)).fetchone()
+def is_next_begun(connection: Connection, customer: tuple[str, str], now: datetime, *, by_anybody: bool) -> bool:
+    """Whether the next period of (tenant, customer) is opened; or has begun at all, by an event ahead of its time."""
+    row = connection.execute(_IS_NEXT_BEGUN, (*customer, now, by_anybody)).fetchone()
     assert row is not None
     return cast("bool", row[0])
 

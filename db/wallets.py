@@ -1,6 +1,6 @@
 """Wallets and their ledger. The wallet rows of a customer are the customer's lock."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -10,7 +10,7 @@ from uuid import UUID
 from msgspec.structs import astuple
 
 from billing.charging import Debit, Place
-from billing.grants import Change, Standing
+from billing.grants import Change, Grant, Standing
 from billing.money import written
 from db import grants as grant_rows
 from db.arrays import BigintArray, MomentArray, TextArray, bigints, moments, numerics, texts
@@ -168,6 +168,12 @@ FROM unnest(%s::text[], %s::bigint[], %s::numeric[], %s::bigint[], %s::numeric[]
 WHERE w.tenant_id = s.tenant_id AND w.wallet_id = s.wallet_id
 """
 
+_KEEP_GRANTS = """
+UPDATE wallets w SET open_grants = k.open_grants
+FROM unnest(%s::text[], %s::bigint[], %s::text[]) AS k(tenant_id, wallet_id, open_grants)
+WHERE w.tenant_id = k.tenant_id AND w.wallet_id = k.wallet_id
+"""
+
 _SET_OVERDRAFT = """
 UPDATE wallets SET overdraft = %s WHERE tenant_id = %s AND customer_id = %s AND currency = %s
 """
@@ -293,6 +299,13 @@ def write(connection: Connection, entries: Sequence[Entry], standing: Mapping[tu
         for key, wallet in sorted(standing.items())
     ]
     connection.execute(_SETTLE, [list(column) for column in zip(*wallets, strict=True)])
+
+
+def keep_grants(connection: Connection, grants: Mapping[tuple[str, int], Iterable[Grant]]) -> None:
+    """Write the open grants of wallets as they are to be burned, where nothing moved. The caller holds their locks."""
+    kept = [(*key, grant_rows.as_kept(mine)) for key, mine in sorted(grants.items())]
+    if kept:
+        connection.execute(_KEEP_GRANTS, [list(column) for column in zip(*kept, strict=True)])
 
 
 def entry_by_idempotency_key(connection: Connection, tenant_id: str, idempotency_key: str) -> KeyedEntry | None:

@@ -277,7 +277,10 @@ def begin_subscription(
 def change_plan(
     request: Request, caller: Admin, customer_id: CustomerId, question: PlanQuestion, idempotency_key: IdempotencyKey
 ) -> Response:
-    """Now, the period ends here and another begins, with a fee of its own; else the next one is on that plan."""
+    """Now, the period ends here and another begins, with a fee of its own; else the next one is on that plan.
+
+    Whoever is on the newest version of it already stays on it. Of what ends with its period, only now will do.
+    """
 
     def change(now: datetime) -> datetime:
         plan = (question.plan_id, now, question.at)

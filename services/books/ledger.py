@@ -246,6 +246,17 @@ def write(connection: Connection, wallets: Iterable[OpenWallet]) -> None:
         grant_rows.save(connection, changed, now)
 
 
+def shorten(
+    connection: Connection, identity: Identity, grant_id: UUID, expires_at: datetime, breaks_at: datetime
+) -> None:
+    """Let a grant, should it be there, end earlier. The caller holds the customer's wallets."""
+    if not grant_rows.shorten(connection, identity[0], grant_id, expires_at, breaks_at):
+        return
+    kept = {(row.tenant_id, row.wallet_id): row.open_grants for row in rows.lock_of_customers(connection, [identity])}
+    # Read again, they are in the order in which they are burned now.
+    rows.keep_grants(connection, grant_rows.read(connection, kept, with_ended=False))
+
+
 def _new_grant(wallet: OpenWallet, gift: Gift, grant: Grant) -> NewGrant:
     return NewGrant(
         wallet.row.tenant_id,

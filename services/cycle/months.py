@@ -31,7 +31,7 @@ from db.owed import NewPayment
 from db.session import LOCK_TRIES_OF_PARTS, Connection, in_transaction
 from services import alone
 from services.books import accounts, catalogue
-from services.books.ledger import Gift, Identity, Told, open_wallets, payable_debt, wallet_in, write
+from services.books.ledger import Gift, Identity, Told, open_wallets, payable_debt, shorten, wallet_in, write
 from services.desk import tenant_settings
 
 log = logger(__name__)
@@ -273,6 +273,17 @@ def _give_credits(connection: Connection, covered: Iterable[_Covered], now: date
         wallet.give(gift, told, payable_debt(connection, wallet, gift))
     write(connection, [wallet for wallets in opened.values() for wallet in wallets])
     return len(new)
+
+
+def end_credits(connection: Connection, identity: Identity, period: Period, now: datetime) -> None:
+    """Let the free credits of a period that ends here pay for what occurs until now, and no longer.
+
+    What remains of them is broken when the grace is over. The caller holds the customer's wallets.
+    """
+    plan_key = (identity[0], *period.plan_key)
+    plan = catalogue.plans(connection, [plan_key])[plan_key]
+    grant_id = free_credits_id(catalogue.installation(connection), *identity, period.starts_at)
+    shorten(connection, identity, grant_id, now, now + plan.grace)
 
 
 def _free_credits(plan: Plan, chosen: TenantSettings | None) -> Decimal | None:

@@ -12,7 +12,8 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from billing.errors import CustomerNotFound, PlanNotFound, Rejected
-from billing.payments import PAID, PaymentKind, payment_id
+from billing.money import in_minor_units
+from billing.payments import PAID, AlertKind, PaymentKind, payment_id
 from billing.periods import Calendar, Period, Terms, begin
 from billing.plans import Plan
 from billing.subscriptions import anchor_day, prorated
@@ -24,6 +25,7 @@ from db import payments as payment_rows
 from db import refunds as refund_rows
 from db import subscriptions as rows
 from db import wallets as wallet_rows
+from db.alerts import raise_alert
 from db.months import OpenedPeriod, SubscriptionRow
 from db.owed import NewPayment
 from db.payments import PaymentRow
@@ -73,19 +75,32 @@ def change_plan(
 
     Now, the period ends here and another begins, with a fee of its own and tokens counted from zero; where the plan
     prorates, the rest of the old fee is given back, or no longer collected. At the period's end the calendar stays as
-    it is. Raises `PlanNotFound`, `CustomerNotFound`, `Rejected` (ended; the next period has begun already).
+    it is. Where the subscription ends with its period, only now will do: it ends with the new one. Whoever is on that
+    version already stays on it, now and next. Raises `PlanNotFound`, `CustomerNotFound`, `Rejected` (ended, or nothing
+    follows; the next period has begun already).
     """
 
     def change(connection: Connection, subscription: SubscriptionRow, current: Period) -> _Moved:
         plan = _newest(connection, tenant_id, plan_id)
         _refuse_ended(subscription, now)
+        if at is At.PERIOD_END and subscription.ended_at is not None:
+            raise Rejected(
+                f"the subscription of customer {customer_id} ends at {subscription.ended_at.isoformat()}, and no "
+                "period follows on another plan; begin another with `subscribe` then"
+            )
         detail = {"from": [subscription.plan_id, subscription.plan_version], "to": [plan.plan_id, plan.version]}
         if at is At.PERIOD_END:
             effective_at = current.ends_at
             next_plan = (plan.plan_id, plan.version, effective_at)
             rows.save(connection, _with_next(subscription, *next_plan))
+        elif (plan.plan_id, plan.version) == current.plan_key:
+            effective_at = current.starts_at
+            if subscription.next_plan_id is None:
+                return _Moved(effective_at)
+            rows.save(connection, _with_next(subscription, None, None, None))
         else:
             effective_at = now
+            _reduce_fee(connection, subscription, current, now, now)
             _begin_anew(connection, subscription, current, plan, now)
         return _Moved(effective_at, "plan_changed", detail)
 
@@ -99,6 +114,8 @@ def subscribe(tenant_id: str, customer_id: str, plan_id: str, now: datetime, key
         plan = _newest(connection, tenant_id, plan_id)
         if subscription.ended_at is None or subscription.ended_at > now:
             raise Rejected(f"customer {customer_id} is subscribed to {subscription.plan_id}; change the plan instead")
+        # Until its end it was used, and that stays paid for.
+        _reduce_fee(connection, subscription, current, subscription.ended_at, now)
         again = subscription._replace(ended_at=None, paused_at=None, billed_from=now)
         _begin_anew(connection, again, current, plan, now)
         return _Moved(now, "subscribed", {"to": [plan.plan_id, plan.version]})
@@ -148,8 +165,8 @@ def resume(tenant_id: str, customer_id: str, now: datetime, key: str | None = No
         if subscription.paused_at is None:
             return _Moved(now)
         detail = {"paused_at": subscription.paused_at.isoformat()}
-        # What began before the pause owes its whole fee: it is billed as if nothing had been.
-        has_begun_before = current.starts_at < subscription.paused_at
+        # What began before the pause, or at that very moment, owes its whole fee: it is billed as if nothing had been.
+        has_begun_before = current.starts_at <= subscription.paused_at
         since = subscription.billed_from if has_begun_before else now
         rows.save(connection, subscription._replace(paused_at=None, billed_from=since))
         rows.reopen(connection, (tenant_id, customer_id), current.starts_at)
@@ -171,7 +188,7 @@ def end(tenant_id: str, customer_id: str, now: datetime, at: At = At.PERIOD_END,
         if subscription.ended_at is not None and subscription.ended_at <= ended_at:
             return _Moved(subscription.ended_at)
         if at is At.NOW:
-            _reduce_fee(connection, subscription, current, now)
+            _reduce_fee(connection, subscription, current, now, now)
         rows.save(connection, _with_next(subscription, None, None, None)._replace(ended_at=ended_at))
         return _Moved(ended_at, "ended", {"at": at.value})
 
@@ -204,9 +221,11 @@ def _changed(
         before = rows.changed_under(connection, identity, key) if key is not None else None
         if before is not None:
             return before
+        if rows.is_next_begun(connection, identity, now, by_anybody=False):
+            raise Rejected("the next period has begun while this waited; try again")
         months.turn(connection, [identity], now)
         current = periods.current(connection, [identity], now)[identity]
-        if is_period_cut and rows.is_next_begun(connection, identity, now):
+        if is_period_cut and rows.is_next_begun(connection, identity, now, by_anybody=True):
             raise Rejected("an event that was ahead of its time has begun the next period; try again when it is there")
         moved = change(connection, _subscription(connection, identity), current)
         if moved.move is not None:
@@ -257,7 +276,7 @@ def _begin_anew(
     identity = (subscription.tenant_id, subscription.customer_id)
     if current.starts_at >= now:
         raise Rejected("the period has begun this very moment; try again")
-    _reduce_fee(connection, subscription, current, now)
+    months.end_credits(connection, identity, current, now)
     rows.cut(connection, identity, current.starts_at, now)
     day = anchor_day(plan, now, subscription.time_zone)
     terms = Terms(Calendar(subscription.time_zone, day), (plan.plan_id, plan.version))
@@ -267,12 +286,18 @@ def _begin_anew(
         connection,
         [OpenedPeriod(*identity, *span, plan.plan_id, plan.version, subscription.time_zone, None)],
     )
-    on_plan = subscription._replace(plan_id=plan.plan_id, plan_version=plan.version, anchor_day=day)
+    ended_at = None if subscription.ended_at is None else period.ends_at
+    on_plan = subscription._replace(plan_id=plan.plan_id, plan_version=plan.version, anchor_day=day, ended_at=ended_at)
     rows.save(connection, _with_next(on_plan, None, None, None))
 
 
-def _reduce_fee(connection: Connection, subscription: SubscriptionRow, period: Period, now: datetime) -> None:
-    """Where its plan prorates, let a period cost only the days until now: give back, or collect less."""
+def _reduce_fee(
+    connection: Connection, subscription: SubscriptionRow, period: Period, until: datetime, now: datetime
+) -> None:
+    """Where its plan prorates, let a period cost only the days until then: give back, or collect less.
+
+    `subscription` is the one that the fee fell due on.
+    """
     identity = (subscription.tenant_id, subscription.customer_id)
     found = rows.fee_of(connection, identity, period.starts_at)
     payment = payment_rows.lock(connection, subscription.tenant_id, found) if found else None
@@ -283,14 +308,11 @@ def _reduce_fee(connection: Connection, subscription: SubscriptionRow, period: P
     ]
     calendar = Calendar(period.time_zone, subscription.anchor_day)
     since = max(period.starts_at, subscription.billed_from)
-    used = min(payment.amount_minor, prorated(plan.fixed_fee_minor, plan, period, calendar, since, now))
+    used = min(payment.amount_minor, prorated(plan.fixed_fee_minor, plan, period, calendar, since, until))
     if used == payment.amount_minor:
         return
     if payment.state in PAID:
-        back = min(payment.amount_minor - used, left_minor(connection, payment))
-        if back > 0:
-            key = f"prorate:{payment.payment_id}"
-            refund_rows.add(connection, payment, back, PRORATED, key, now)
+        _give_back(connection, payment, payment.amount_minor - used, now)
         return
     void_locked(connection, payment, PRORATED, now, source="calendar")
     if used:
@@ -301,6 +323,26 @@ def _reduce_fee(connection: Connection, subscription: SubscriptionRow, period: P
             source="calendar",
             why=f"instead of payment {payment.payment_id}: {PRORATED}",
         )
+
+
+def _give_back(connection: Connection, payment: PaymentRow, minor: int, now: datetime) -> None:
+    """Owe so much of a collected fee back, once; tell a person of what can't go back, since a bank holds it."""
+    key = f"prorate:{payment.payment_id}"
+    if refund_rows.by_key(connection, payment.tenant_id, key) is not None:
+        return
+    left = max(0, left_minor(connection, payment))
+    back = min(minor, left)
+    if back:
+        refund_rows.add(connection, payment, back, PRORATED, key, now)
+    disputed = payment_rows.disputed_minor(connection, payment.tenant_id, payment.payment_id)
+    if held := min(minor - back, disputed):
+        amount = in_minor_units(held, payment.currency)
+        detail = (
+            f"{amount} of payment {payment.payment_id} can't go back to customer {payment.customer_id} ({PRORATED}) "
+            "while it is disputed; should the dispute be won, refund it"
+        )
+        about = (payment.tenant_id, AlertKind.REFUND_FAILED, key, detail)
+        raise_alert(connection, *about, now, customer_id=payment.customer_id)
 
 
 def _smaller(connection: Connection, payment: PaymentRow, amount_minor: int) -> NewPayment:

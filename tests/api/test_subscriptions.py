@@ -104,7 +104,7 @@ def test_the_plan_changes_when_the_period_ends_or_now(ana: Asker) -> None:
 
 def test_a_change_whose_answer_was_lost_is_not_made_a_second_time(ana: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Done, and not kept: the same key would end a second period, and owe a second fee."""
-    body = {"plan_id": "tiers-8m", "at": "now"}
+    body = {"plan_id": "prepaid", "at": "now"}
     with monkeypatch.context() as patched:
         patched.setattr("services.requests._keep", _fails)
         lost = ana.post(f"{SUBSCRIPTION}/plan", body, "k1")
@@ -227,10 +227,10 @@ def test_all_of_it_goes_in_a_tenants_scope() -> None:
     with as_tenant(TENANT):
         create_customers([NewCustomer(TENANT, "ana", "tiers-8m", "UTC", ("BRL",))], clock.now())
         open_wallet(TENANT, "ana", "USD", clock.now())
-        subscriptions.change_plan(TENANT, "ana", "tiers-8m", datetime.now(UTC), At.NOW, "k1")
+        subscriptions.change_plan(TENANT, "ana", "prepaid", datetime.now(UTC), At.NOW, "k1")
         subscriptions.pause(TENANT, "ana", datetime.now(UTC), "k2")
         subscriptions.resume(TENANT, "ana", datetime.now(UTC), "k3")
         subscriptions.end(TENANT, "ana", datetime.now(UTC), At.NOW, "k4")
-        subscriptions.subscribe(TENANT, "ana", "prepaid", datetime.now(UTC), "k5")
+        subscriptions.subscribe(TENANT, "ana", "tiers-8m", datetime.now(UTC), "k5")
 
     assert moves() == ["plan_changed", "paused", "resumed", "ended", "subscribed"]

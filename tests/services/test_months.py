@@ -12,6 +12,7 @@ from billing.plans import Anchor, Proration
 from services.books.credits import Grant, break_expired, grant
 from services.cycle import months, subscriptions
 from services.metering.parked import replay
+from services.metering.voiding_usage import void
 from tests.factories import TENANT, tokens
 from tests.looking import entries, one, rows, wallet
 from tests.services.monthly import (
@@ -248,6 +249,25 @@ def test_what_credits_are_worth_does_not_depend_on_when_somebody_looked(looks: l
     assert wallet("ana") == Decimal(-5) + march
     assert grants() == [(Decimal(10), Decimal(0)), (Decimal(10), Decimal(0)), (march, march)]
     assert one("SELECT debt FROM wallets WHERE currency = 'USD'") == (Decimal(5),)
+
+
+@pytest.mark.parametrize("is_paid", [False, True], ids=["owed", "paid meanwhile"])
+def test_late_credits_pay_no_debt_that_was_voided(is_paid: bool) -> None:
+    """January's usage was a mistake: its credits, come late, do not pay for February instead."""
+    offered(FREE)
+    joined(JANUARY)
+    used(JANUARY + DAY, tokens(1_000_000), key="mistake")  # USD 30.00
+    if is_paid:
+        promo = (Decimal(30), "promo", "sorry", "sorry", JANUARY, JANUARY + 3 * DAY)
+        grant(Grant(TENANT, "ana", "USD", *promo), JANUARY + 2 * DAY)
+    void(TENANT, "mistake", "a mistake", JANUARY + 2 * DAY)
+    used(FEBRUARY + DAY, tokens(1_000_000))
+
+    turned(FEBRUARY + 2 * DAY)
+    break_expired(FEBRUARY + GRACE)
+
+    assert grants() == [(Decimal(10), Decimal(0)), (Decimal(10), Decimal(0))]
+    assert one("SELECT balance, debt FROM wallets WHERE currency = 'USD'") == (Decimal(-20), Decimal(20))
 
 
 def test_usage_of_the_far_future_begins_no_month_before_its_time() -> None:

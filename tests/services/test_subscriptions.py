@@ -1,12 +1,17 @@
 """Subscriptions change, and every day of every month is paid for once, by what held on it."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
 from billing.errors import CustomerNotFound, PlanNotFound, Rejected
 from billing.plans import Anchor, Proration
-from services.collecting import cards
+from config.settings import settings
+from sandbox.stripe_double.control import DoubleControl
+from services.books.credits import break_expired
+from services.collecting import cards, disputes
 from services.collecting.collect import claim_due, collect
 from services.collecting.gateways import gateway
 from services.collecting.refunds import carry_out
@@ -14,17 +19,20 @@ from services.collecting.refunds import claim_due as claim_refunds
 from services.cycle import subscriptions
 from services.cycle.subscriptions import At
 from tests.factories import TENANT, tokens
-from tests.looking import one, rows
+from tests.looking import entries, one, rows
 from tests.services.collecting import captured
 from tests.services.monthly import (
     APRIL,
     DAY,
     FEBRUARY,
     FEE,
+    GRACE,
     JANUARY,
     MARCH,
+    PREPAID,
     a_plan,
     fees,
+    grants,
     joined,
     offered,
     periods,
@@ -104,6 +112,27 @@ def test_what_was_collected_already_goes_back_for_the_days_that_were_not_used() 
     assert {payment_id: minor for payment_id, (minor, _) in captured().items()} == {old[0]: FEE, new[0]: 60_968}
 
 
+@pytest.mark.parametrize(("disputed", "back"), [(FEE, 0), (30_000, 10_000)], ids=["all", "a part"])
+def test_what_would_go_back_and_a_bank_holds_a_person_is_told_of(disputed: int, back: int) -> None:
+    """It can't be refunded while it is disputed; won, it would be ours, for days that nobody used."""
+    offered(DAILY)
+    joined(JANUARY, plan="monthly")
+    cards.attach(TENANT, "ana", "pm_card_visa", gateway(), JANUARY)
+    turned(JANUARY)
+    collected(JANUARY)
+    payment_id, intent_id = one("SELECT payment_id, stripe_payment_intent_id FROM payments")
+    dispute_id = DoubleControl(str(settings().stripe_api_base)).open_dispute(intent_id, disputed)
+    disputes.record(TENANT, payment_id, gateway().retrieve_dispute(dispute_id), gateway(), JANUARY + DAY)
+
+    subscriptions.end(TENANT, "ana", JANUARY + 10 * DAY, At.NOW)
+
+    held = FEE - 12_903 - back
+    assert rows("SELECT amount_minor FROM refunds") == ([(back,)] if back else [])
+    told = rows("SELECT subject, customer_id, detail FROM alerts WHERE kind = 'refund_failed'")
+    assert [(subject, customer) for subject, customer, _ in told] == [(f"prorate:{payment_id}", "ana")]
+    assert f"BRL {held // 100}.{held % 100:02} of payment {payment_id} can't go back" in told[0][2]
+
+
 def test_without_proration_each_period_that_begins_costs_its_fee() -> None:
     offered(a_plan(), a_plan("other", fixed_fee_minor=50_000))
     joined(JANUARY)
@@ -111,6 +140,26 @@ def test_without_proration_each_period_that_begins_costs_its_fee() -> None:
     subscriptions.change_plan(TENANT, "ana", "other", JANUARY + 10 * DAY, At.NOW)
 
     assert [amount for _, _, amount, _ in fees()] == [FEE, 50_000]
+
+
+def test_a_change_that_is_said_twice_without_a_key_costs_one_fee() -> None:
+    """The answer was lost, and an operator says it again; a plan that was to follow does so no more."""
+    offered(a_plan(), a_plan("other", fixed_fee_minor=50_000), BIG)
+    joined(JANUARY)
+    changed_at = JANUARY + 10 * DAY
+    subscriptions.change_plan(TENANT, "ana", "other", changed_at, At.NOW)
+
+    again = subscriptions.change_plan(TENANT, "ana", "other", JANUARY + 11 * DAY, At.NOW)
+    subscriptions.change_plan(TENANT, "ana", "big", JANUARY + 12 * DAY)
+    stays = subscriptions.change_plan(TENANT, "ana", "other", JANUARY + 13 * DAY, At.NOW)
+    turned(FEBRUARY)
+
+    assert (again, stays) == (changed_at, changed_at)
+    assert [(start, amount) for start, _, amount, _ in fees()] == [
+        (JANUARY, FEE),
+        (changed_at, 50_000),
+        (FEBRUARY, 50_000),
+    ]
 
 
 def test_a_plan_of_another_anchor_brings_its_months_along() -> None:
@@ -239,6 +288,99 @@ def test_begun_again_a_new_period_begins_now() -> None:
     ]
 
 
+@pytest.mark.parametrize("is_collected", [True, False])
+def test_begun_again_within_the_period_what_was_used_before_the_end_stays_paid_for(is_collected: bool) -> None:
+    """Ten days, then five without a subscription, then the rest of the month on another plan."""
+    offered(DAILY, BIG)
+    joined(JANUARY, plan="monthly")
+    cards.attach(TENANT, "ana", "pm_card_visa", gateway(), JANUARY)
+    turned(JANUARY)
+    subscriptions.end(TENANT, "ana", JANUARY + 10 * DAY, At.NOW)
+    if is_collected:
+        collected(JANUARY + 10 * DAY)
+
+    subscriptions.subscribe(TENANT, "ana", "big", JANUARY + 15 * DAY)
+    collected(JANUARY + 15 * DAY)
+
+    state = "succeeded"
+    assert fees() == [
+        (JANUARY, 0, FEE, "voided"),
+        (JANUARY, 1, 12_903, state),
+        (JANUARY + 15 * DAY, 0, 46_452, state),
+    ]
+    assert sorted(minor for minor, _ in captured().values()) == [12_903, 46_452]
+    assert rows("SELECT refund_id FROM refunds") == []
+
+
+def test_free_credits_end_with_the_period_that_a_change_has_cut() -> None:
+    """Whoever changes plans five times a day has those of the last one, and what was used of the others."""
+    month = replace(PREPAID, plan_id="monthly", free_credits=Decimal(10), free_credits_currency="USD")
+    offered(month, replace(month, plan_id="other", free_credits=Decimal(20)))
+    joined(JANUARY)
+    used(JANUARY + timedelta(minutes=5), tokens(100_000))  # USD 3.00
+
+    for hour in range(1, 6):
+        plan = "other" if hour % 2 else "monthly"
+        subscriptions.change_plan(TENANT, "ana", plan, JANUARY + timedelta(hours=hour), At.NOW)
+    used(JANUARY + timedelta(minutes=30), tokens(100_000), came=JANUARY + DAY)  # late: of the first
+    used(JANUARY + DAY, tokens(1_000_000))  # USD 30.00
+    break_expired(JANUARY + DAY + GRACE)
+
+    given = [amount for amount, _ in grants()]
+    assert given == [Decimal(amount) for amount in (10, 20, 10, 20, 10, 20)]
+    assert [left for _, left in grants()] == [Decimal(0)] * 6
+    assert one("SELECT balance, debt FROM wallets WHERE currency = 'USD'") == (Decimal(-10), Decimal(10))
+    broken = [entry.amount for entry in entries("ana") if entry.kind == "breakage"]
+    assert sorted(broken) == [Decimal(-20), Decimal(-20), Decimal(-10), Decimal(-10), Decimal(-4)]
+
+
+def test_paused_at_the_very_turn_the_days_of_the_month_that_has_begun_stay_paid_for() -> None:
+    """Its fee had fallen due; half of it is owed when the plan is changed in the middle."""
+    offered(DAILY, BIG)
+    joined(JANUARY, plan="monthly")
+    subscriptions.pause(TENANT, "ana", FEBRUARY)
+    subscriptions.resume(TENANT, "ana", FEBRUARY + 5 * DAY)
+
+    subscriptions.change_plan(TENANT, "ana", "big", FEBRUARY + 14 * DAY, At.NOW)
+
+    assert fees()[1:] == [
+        (FEBRUARY, 0, FEE, "voided"),
+        (FEBRUARY, 1, FEE // 2, "due"),
+        (FEBRUARY + 14 * DAY, 0, 45_000, "due"),
+    ]
+
+
+def test_no_plan_follows_on_a_subscription_that_ends_with_its_period() -> None:
+    offered(a_plan(), BIG)
+    joined(JANUARY)
+    subscriptions.end(TENANT, "ana", JANUARY + DAY)
+
+    with pytest.raises(Rejected, match="ends at 2026-02-01T03:00:00"):
+        subscriptions.change_plan(TENANT, "ana", "big", JANUARY + 2 * DAY)
+
+    assert one("SELECT plan_id, next_plan_id FROM customers") == ("monthly", None)
+
+
+def test_changed_now_a_subscription_that_was_to_end_ends_with_the_new_period() -> None:
+    """Each day is paid for once, also when it is begun again before that."""
+    offered(DAILY, BIG, a_plan("joined", anchor=Anchor.JOINED, proration=Proration.DAILY))
+    joined(JANUARY, plan="monthly")
+    subscriptions.end(TENANT, "ana", JANUARY + 5 * DAY)
+    subscriptions.change_plan(TENANT, "ana", "joined", JANUARY + 10 * DAY, At.NOW)
+
+    changed_at = JANUARY + 10 * DAY
+    turned(FEBRUARY + 5 * DAY)
+    with pytest.raises(Rejected, match="change the plan instead"):
+        subscriptions.subscribe(TENANT, "ana", "big", FEBRUARY + 5 * DAY)
+    turned(MARCH)
+
+    assert one("SELECT ended_at FROM customers") == (FEBRUARY + 10 * DAY,)
+    assert [(start, amount) for start, _, amount, state in fees() if state == "due"] == [
+        (JANUARY, 12_903),
+        (changed_at, FEE),
+    ]
+
+
 def test_what_a_subscription_went_through_is_written_down() -> None:
     offered(a_plan(), BIG)
     joined(JANUARY)
@@ -283,3 +425,16 @@ def test_a_plan_is_not_changed_under_a_period_that_has_begun_ahead() -> None:
         subscriptions.change_plan(TENANT, "ana", "big", now)
 
     assert one("SELECT tokens, plan_id FROM periods WHERE starts_at = %s", FEBRUARY) == (1, "monthly")
+
+
+def test_what_was_asked_for_before_the_turn_and_comes_after_it_is_refused_in_a_sentence() -> None:
+    """It waited for the tick, which has let February's fee fall due."""
+    offered(a_plan())
+    joined(JANUARY)
+    turned(FEBRUARY)
+
+    with pytest.raises(Rejected, match="has begun while this waited"):
+        subscriptions.pause(TENANT, "ana", FEBRUARY - timedelta(milliseconds=10))
+
+    assert one("SELECT paused_at FROM customers") == (None,)
+    assert subscriptions.pause(TENANT, "ana", FEBRUARY + DAY) == FEBRUARY + DAY
