@@ -20,7 +20,7 @@ from billing.errors import (
     Unavailable,
 )
 from billing.money import in_minor_units
-from billing.payments import PAID, AlertKind, RefundState
+from billing.payments import PAID, AlertKind, PaymentState, RefundState
 from config import faults
 from config.logging import logger
 from config.settings import settings
@@ -50,8 +50,9 @@ CLAIMED_AT_ONCE = 50
 #: A payment that moved each time while we looked at Stripe is looked at later.
 LOOKS_MAX = 5
 KEY_CHARACTERS_MAX = 255
-#: Under such keys it is owed by itself what goes back: by a plan change, by a void. A caller's would be in its way.
-_OWN_KEYS = re.compile(r"(prorate|unowed|void):[0-9a-f-]{36}")
+#: Under such keys it is owed by itself what goes back: by a plan change, a void, a dispute won. A caller's would be in
+#: its way.
+_OWN_KEYS = re.compile(r"(prorate|unowed|void|won):[0-9a-f-]{36}")
 
 
 class RefundBusy(Unavailable):
@@ -197,13 +198,13 @@ def carry_out(tenant_id: str, refund_id: UUID, gateway: PaymentGateway, now: dat
     return RefundState(after.state)
 
 
-def look(tenant_id: str, payment_id: UUID, gateway: PaymentGateway, now: datetime) -> None:
-    """Believe what Stripe says of every refund of a payment: one may fail weeks after it had succeeded.
+def look(tenant_id: str, payment_id: UUID, gateway: PaymentGateway, now: datetime) -> PaymentState | None:
+    """Believe what Stripe says of every refund of a payment, one may fail weeks after it had succeeded; its state then.
 
     Raises the gateway's errors, and `RefundBusy`.
     """
     intent_id = in_transaction(lambda connection: _intent_id(connection, tenant_id, payment_id))
-    _believe(tenant_id, payment_id, gateway.find_refunds(intent_id), gateway, now)
+    return _believe(tenant_id, payment_id, gateway.find_refunds(intent_id), gateway, now)
 
 
 def _made(wanted: RefundRow, gateway: PaymentGateway) -> RefundSnapshot:
@@ -232,8 +233,8 @@ def _made(wanted: RefundRow, gateway: PaymentGateway) -> RefundSnapshot:
 
 def _believe(
     tenant_id: str, payment_id: UUID, seen: Sequence[RefundSnapshot], gateway: PaymentGateway, now: datetime
-) -> None:
-    """Write refunds as they were seen, and with them what the payment holds by now, in one transaction.
+) -> PaymentState | None:
+    """Write refunds as they were seen, and with them what the payment holds by now, in one transaction; its state.
 
     The intent is read between two looks at our row: if the row moved meanwhile, somebody else may have believed
     a newer intent, and what was read here could undo that. Then it is read again.
@@ -242,18 +243,18 @@ def _believe(
         before = in_transaction(lambda connection: _standing(connection, tenant_id, payment_id))
         intent = gateway.retrieve_intent(before[0])
 
-        def work(connection: Connection, before: tuple[str, int] = before) -> bool:
+        def work(connection: Connection, before: tuple[str, int] = before) -> tuple[bool, PaymentState | None]:
             payment = lock_with_wallets(connection, tenant_id, payment_id)
             if payment is None or (payment.stripe_payment_intent_id, payment.refunded_minor) != before:
-                return False
+                return False, None
             for one in seen:
                 _note(connection, payment, one, now)
             # `intent` is the one of this round: the transaction ends before the next begins.
-            sync(connection, tenant_id, payment_id, intent, now, source="refund")  # noqa: B023
-            return True
+            return True, sync(connection, tenant_id, payment_id, intent, now, source="refund")  # noqa: B023
 
-        if in_transaction(work):
-            return
+        is_written, state = in_transaction(work)
+        if is_written:
+            return state
     raise RefundBusy(payment_id=str(payment_id))
 
 
