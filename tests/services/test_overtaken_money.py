@@ -12,14 +12,15 @@ from billing.payments import PaymentState
 from config.settings import settings
 from payments.gateway import IntentSnapshot, RefundSnapshot
 from sandbox.stripe_double.control import REFUND, DoubleControl
-from services.collecting import disputes, refunds, webhooks
+from services.collecting import disputes, reconcile, refunds, webhooks
 from services.collecting.gateways import gateway
 from services.collecting.voiding import void
 from tests.api.signed import SECRET, an_event, signature
 from tests.factories import TENANT
 from tests.looking import one, rows
-from tests.services.collecting import FEE, at_stripe, impatient, owing, payment, taken
+from tests.services.collecting import FEE, at_stripe, captured, impatient, owing, payment, taken
 from tests.services.elsewhere import ended, started
+from tests.services.test_collect_races import put_back
 
 pytestmark = pytest.mark.usefixtures("billing_database")
 
@@ -78,6 +79,10 @@ def noted(payment_id: UUID, dispute_id: str) -> None:
 def carried_out() -> None:
     for tenant_id, refund_id in refunds.claim_due(now()):
         refunds.carry_out(tenant_id, refund_id, gateway(), now())
+
+
+def holds() -> list[str]:
+    return [reason for (reason,) in rows("SELECT reason FROM customer_holds")]
 
 
 def test_a_refund_whose_answer_was_lost_counts_once_in_what_is_left() -> None:
@@ -159,3 +164,37 @@ def test_what_was_going_back_when_the_bank_took_it_goes_back_when_the_dispute_is
 
     assert payment(due, "state, refunded_minor") == ("refunded", FEE)
     assert [refund["amount"] for refund in at_stripe("/v1/refunds")["data"]] == [FEE]
+
+
+def test_a_dispute_of_before_the_database_was_put_back_is_found_with_its_payment() -> None:
+    """Its events named an intent that we did not know, or came before the dump was taken back."""
+    due = collected()
+    the_bank().open_dispute(intent_id(due))
+    put_back(due)
+
+    taken(due)
+
+    assert payment(due, "state") == ("disputed",)
+    assert holds() == ["disputed"]
+    assert captured()[due] == (FEE, 1)
+
+
+def test_the_daily_look_finds_the_dispute_of_what_was_collected_unnoticed(
+    fault_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due = collected_unnoticed(fault_dir, monkeypatch)
+    the_bank().open_dispute(intent_id(due))
+
+    reconcile.look(TENANT, due, gateway(), now())
+
+    assert payment(due, "state") == ("disputed",)
+    assert holds() == ["disputed"]
+
+
+def test_a_look_at_an_attempt_left_open_finds_the_dispute_too(fault_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    due = collected_unnoticed(fault_dir, monkeypatch)
+    the_bank().open_dispute(intent_id(due))
+
+    assert taken(due) is PaymentState.DISPUTED
+
+    assert holds() == ["disputed"]
