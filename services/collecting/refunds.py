@@ -24,6 +24,7 @@ from billing.payments import PAID, AlertKind, PaymentState, RefundState
 from config import faults
 from config.logging import logger
 from config.settings import settings
+from db import disputes as dispute_rows
 from db import payments as payment_rows
 from db import refunds as rows
 from db.alerts import raise_alert
@@ -151,6 +152,14 @@ def left_minor(connection: Connection, payment: PaymentRow) -> int:
     return payment.amount_minor - payment.refunded_minor - asked - disputed
 
 
+def left_in_the_end_minor(connection: Connection, payment: PaymentRow) -> int:
+    """The same, with what a bank may still give back: a refund of that waits until it has."""
+    left = left_minor(connection, payment)
+    if dispute_rows.is_open(connection, payment.tenant_id, payment.payment_id):
+        left += payment_rows.disputed_minor(connection, payment.tenant_id, payment.payment_id)
+    return left
+
+
 def claim_due(now: datetime) -> list[tuple[str, UUID]]:
     """Lease the refunds that are due; (tenant, refund) of each. A lease that runs out is given again."""
     until = now + timedelta(seconds=settings().payment_lease_seconds)
@@ -213,6 +222,9 @@ def _made(wanted: RefundRow, gateway: PaymentGateway) -> RefundSnapshot:
     for known in gateway.find_refunds(intent_id):
         if wanted.refund_id == known.refund_id or wanted.stripe_refund_id == known.stripe_refund_id:
             return replace(known, refund_id=wanted.refund_id)
+    if in_transaction(lambda connection: dispute_rows.is_open(connection, wanted.tenant_id, wanted.payment_id)):
+        # Stripe would refuse it, and what it refuses has failed for good.
+        raise RefundBusy("the payment is disputed; its refund waits until that is over")
     metadata = {"refund_id": str(wanted.refund_id), "payment_id": str(wanted.payment_id)}
     key = f"refund:{wanted.refund_id}"
     faults.reached("refund.before_call")

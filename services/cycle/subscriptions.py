@@ -31,7 +31,7 @@ from db.session import Connection, in_transaction
 from db.subscriptions import KEY, LogRow, PeriodRow
 from services.books import accounts, catalogue, periods
 from services.books.zones import check_zone
-from services.collecting.refunds import left_minor
+from services.collecting.refunds import left_in_the_end_minor
 from services.collecting.voiding import void_locked
 from services.cycle import months
 
@@ -287,7 +287,7 @@ def _reduce_fee(connection: Connection, subscription: SubscriptionRow, period: P
     if used == payment.amount_minor:
         return
     if payment.state in PAID:
-        back = min(payment.amount_minor - used, left_minor(connection, payment))
+        back = min(payment.amount_minor - used, left_in_the_end_minor(connection, payment))
         if back > 0:
             key = f"prorate:{payment.payment_id}"
             refund_rows.add(connection, payment, back, PRORATED, key, now)

@@ -8,19 +8,23 @@ from uuid import UUID
 
 import pytest
 
-from billing.payments import PaymentState
+from billing.payments import PaymentState, RefundState
 from config.settings import settings
 from payments.gateway import IntentSnapshot, RefundSnapshot
 from sandbox.stripe_double.control import REFUND, DoubleControl
-from services.collecting import disputes, reconcile, refunds, webhooks
+from services.collecting import cards, disputes, reconcile, refunds, webhooks
 from services.collecting.gateways import gateway
 from services.collecting.voiding import void
+from services.cycle import subscriptions
+from services.cycle.subscriptions import At
 from tests.api.signed import SECRET, an_event, signature
 from tests.factories import TENANT
 from tests.looking import one, rows
-from tests.services.collecting import FEE, at_stripe, captured, impatient, owing, payment, taken
+from tests.services.collecting import DAY, FEE, GOOD, at_stripe, captured, impatient, owing, payment, taken
 from tests.services.elsewhere import ended, started
+from tests.services.monthly import JANUARY, joined, offered, turned
 from tests.services.test_collect_races import put_back
+from tests.services.test_subscriptions import DAILY
 
 pytestmark = pytest.mark.usefixtures("billing_database")
 
@@ -164,6 +168,42 @@ def test_what_was_going_back_when_the_bank_took_it_goes_back_when_the_dispute_is
 
     assert payment(due, "state, refunded_minor") == ("refunded", FEE)
     assert [refund["amount"] for refund in at_stripe("/v1/refunds")["data"]] == [FEE]
+
+
+def test_days_that_were_not_used_of_a_disputed_fee_go_back_when_the_dispute_is_won() -> None:
+    """Not before: Stripe would refuse it, and it would have failed for good."""
+    offered(DAILY)
+    joined(JANUARY, plan="monthly")
+    cards.attach(TENANT, "ana", GOOD, gateway(), JANUARY)
+    turned(JANUARY)
+    ((fee,),) = rows("SELECT payment_id FROM payments")
+    taken(fee, JANUARY)
+    dispute_id = the_bank().open_dispute(intent_id(fee))
+    noted(fee, dispute_id)
+
+    subscriptions.end(TENANT, "ana", JANUARY + 10 * DAY, At.NOW)
+    ((tenant_id, refund_id),) = refunds.claim_due(now())
+    assert refunds.carry_out(tenant_id, refund_id, gateway(), now()) is None
+    the_bank().close_dispute(dispute_id, "won")
+    noted(fee, dispute_id)
+    assert refunds.carry_out(tenant_id, refund_id, gateway(), now()) is RefundState.SUCCEEDED
+
+    assert payment(fee, "state, refunded_minor") == ("partially_refunded", 40_000 - 12_903)
+
+
+def test_a_refund_of_what_the_bank_keeps_fails_when_that_is_certain() -> None:
+    """And a person is told."""
+    due = collected()
+    dispute_id = the_bank().open_dispute(intent_id(due))
+    wanted = refunds.refund(TENANT, due, None, "a test", "k", now())
+    noted(due, dispute_id)
+    assert refunds.carry_out(TENANT, wanted.refund_id, gateway(), now()) is None
+
+    the_bank().close_dispute(dispute_id, "lost")
+    noted(due, dispute_id)
+
+    assert refunds.carry_out(TENANT, wanted.refund_id, gateway(), now()) is RefundState.FAILED
+    assert rows("SELECT kind FROM alerts ORDER BY kind") == [("dispute_lost",), ("dispute_opened",), ("refund_failed",)]
 
 
 def test_a_dispute_of_before_the_database_was_put_back_is_found_with_its_payment() -> None:
