@@ -165,6 +165,10 @@ HARMLESS_DISPUTE = frozenset(
 )
 
 
+#: Disputes of which the money may come back.
+OPEN_DISPUTE = frozenset({DisputeStatus.NEEDS_RESPONSE, DisputeStatus.UNDER_REVIEW})
+
+
 class HoldReason(StrEnum):
     """Why nothing more is collected from a customer for now."""
 

@@ -4,6 +4,8 @@ from datetime import datetime
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
+from billing.payments import OPEN_DISPUTE
+from db.schema.base import one_of
 from db.session import Connection
 
 
@@ -43,6 +45,11 @@ WHERE p.tenant_id = %s AND p.customer_id = %s AND d.status <> ALL(%s)
 """
 
 
+_IS_OPEN = f"""
+SELECT EXISTS (SELECT FROM disputes WHERE tenant_id = %s AND payment_id = %s AND {one_of("status", OPEN_DISPUTE)})
+"""  # noqa: S608 - words of ours, no input
+
+
 def find(connection: Connection, tenant_id: str, stripe_dispute_id: str) -> DisputeRow | None:
     """A dispute as it was last seen, or None."""
     row = connection.execute(_FIND, (tenant_id, stripe_dispute_id)).fetchone()
@@ -52,6 +59,13 @@ def find(connection: Connection, tenant_id: str, stripe_dispute_id: str) -> Disp
 def of_payment(connection: Connection, tenant_id: str, payment_id: UUID) -> list[DisputeRow]:
     """Every dispute of a payment, oldest first."""
     return [DisputeRow._make(cast("Any", row)) for row in connection.execute(_OF_PAYMENT, (tenant_id, payment_id))]
+
+
+def is_open(connection: Connection, tenant_id: str, payment_id: UUID) -> bool:
+    """Whether a bank has money of a payment that it may still give back."""
+    row = connection.execute(_IS_OPEN, (tenant_id, payment_id)).fetchone()
+    assert row is not None
+    return cast("bool", row[0])
 
 
 def keep(connection: Connection, dispute: DisputeRow) -> None:

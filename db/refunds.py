@@ -123,12 +123,13 @@ def add(
     return connection.execute(_ADD, said).rowcount == 1
 
 
-def owe_whole(connection: Connection, payment: PaymentRow, reason: str, now: datetime) -> int:
-    """Write that all that is left of a payment goes back, once; how many refunds are new: none or one.
+def owe_whole(connection: Connection, payment: PaymentRow, cause: str, reason: str, now: datetime) -> int:
+    """Write that all that is left of a payment goes back, once for each cause; how many refunds are new: none or one.
 
-    For a payment that was collected although it was to be voided. The caller holds the payment's lock.
+    For a payment that was collected although it was to be voided (`void`), and one of which a bank has given back what
+    is not ours to keep (`won`). The caller holds the payment's lock.
     """
-    key = f"void:{payment.payment_id}"
+    key = f"{cause}:{payment.payment_id}"
     said = {
         "tenant_id": payment.tenant_id,
         "refund_id": refund_id(payment.payment_id, key),

@@ -28,7 +28,7 @@ from payments.gateway import (
     IntentSnapshot,
     PaymentGateway,
 )
-from services.collecting import guards, payment_alerts
+from services.collecting import disputes, guards, payment_alerts
 from services.collecting.declining import has_another_card
 from services.collecting.next_step import Step, next_step
 from services.collecting.sync import believe, check_identity, finish
@@ -148,6 +148,9 @@ def _collect(tenant_id: str, payment_id: UUID, gateway: PaymentGateway, now: dat
         return PaymentState(payment.state)
     faults.reached("collect.after_confirm")
 
+    if looked.intent.is_disputed:
+        # Before it is believed: once it is paid nobody comes by again.
+        disputes.look(tenant_id, payment_id, gateway, now)
     answered = attempt.attempt if attempt is not None and looked.is_answer else None
     source = "answer" if looked.is_answer else "reconciler"
     state = believe(tenant_id, payment_id, looked.intent, now, source=source, answered_attempt=answered)
@@ -225,6 +228,8 @@ def _create_intent(payment: PaymentRow, gateway: PaymentGateway, now: datetime) 
     charge_id = intent.latest_charge_id
     in_transaction(lambda c: rows.set_intent(c, payment.tenant_id, payment.payment_id, intent_id, charge_id, now))
     faults.reached("collect.after_intent")
+    if intent.is_disputed:
+        disputes.look(payment.tenant_id, payment.payment_id, gateway, now)
     if intent.status == "succeeded":
         believe(payment.tenant_id, payment.payment_id, intent, now, source="adopted")
 

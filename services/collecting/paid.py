@@ -42,11 +42,17 @@ def settle_paid(
     rows.settle_paid(connection, payment, Move(state, why), refunded_minor, given, now, source=source)
     _move_value(connection, payment, given - payment.credit_given, is_first=is_first, now=now)
     if is_first:
-        _release(connection, payment, now)
-    if payment.state == PaymentState.DISPUTED != state and tier_rows.is_unowed(connection, payment):
-        # While the bank had it, it could not be given back.
-        refund_rows.owe_whole(connection, payment, payment.void_reason or "the tier is owed no longer", now)
+        _release(connection, payment)
+    if is_first and (payment.is_wished_void or payment.state == PaymentState.VOIDED):
+        _give_back(connection, payment, state, now)
+    elif payment.state == PaymentState.DISPUTED != state and _is_not_ours(connection, payment):
+        # While the bank had it, it could not be given back; what was asked for before, Stripe has refused.
+        refund_rows.owe_whole(connection, payment, "won", payment.void_reason or "the tier is owed no longer", now)
     return state
+
+
+def _is_not_ours(connection: Connection, payment: PaymentRow) -> bool:
+    return payment.is_wished_void or tier_rows.is_unowed(connection, payment)
 
 
 def _state(amount_minor: int, refunded_minor: int, disputed_minor: int) -> PaymentState:
@@ -89,20 +95,18 @@ def _move_value(connection: Connection, payment: PaymentRow, amount: Decimal, *,
     write(connection, wallets)
 
 
-def _release(connection: Connection, payment: PaymentRow, now: datetime) -> None:
-    """A payment came in: the customer's others need not wait any more. One that was to be voided goes back."""
+def _release(connection: Connection, payment: PaymentRow) -> None:
+    """A payment came in: the customer's others need not wait any more."""
     reasons = [reason.value for reason in ENDS_WITH_A_CARD]
     collecting.release(connection, payment.tenant_id, payment.customer_id, reasons)
-    if payment.is_wished_void or payment.state == PaymentState.VOIDED:
-        detail = f"{payment.kind} payment {payment.payment_id} was to be voided, and was collected; it goes back"
-        subject = str(payment.payment_id)
-        raise_alert(
-            connection,
-            payment.tenant_id,
-            AlertKind.VOIDED_BUT_PAID,
-            subject,
-            detail,
-            now,
-            customer_id=payment.customer_id,
-        )
-        refund_rows.owe_whole(connection, payment, payment.void_reason or "voided", now)
+
+
+def _give_back(connection: Connection, payment: PaymentRow, state: PaymentState, now: datetime) -> None:
+    """A payment that was to be voided came in: it goes back; if a bank has it by now, when that gives it to us."""
+    is_disputed = state is PaymentState.DISPUTED
+    then = "it goes back if the dispute is won" if is_disputed else "it goes back"
+    detail = f"{payment.kind} payment {payment.payment_id} was to be voided, and was collected; {then}"
+    subject, customer = str(payment.payment_id), payment.customer_id
+    raise_alert(connection, payment.tenant_id, AlertKind.VOIDED_BUT_PAID, subject, detail, now, customer_id=customer)
+    if not is_disputed:
+        refund_rows.owe_whole(connection, payment, "void", payment.void_reason or "voided", now)

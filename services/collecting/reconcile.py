@@ -12,7 +12,7 @@ from db import payments as rows
 from db.alerts import raise_alert
 from db.session import Connection, in_transaction
 from payments.gateway import GatewayMisconfigured, GatewayRejected, GatewayUnavailable, PaymentGateway
-from services.collecting import guards
+from services.collecting import disputes, guards
 from services.collecting.sync import believe
 
 log = logger(__name__)
@@ -40,15 +40,16 @@ def look(tenant_id: str, payment_id: UUID, gateway: PaymentGateway, now: datetim
     guards.await_slot()
     try:
         intent = gateway.retrieve_intent(payment.stripe_payment_intent_id)
-    except (GatewayUnavailable, GatewayMisconfigured, GatewayRejected) as error:
-        log.warning("payment can't be looked at", payment_id=str(payment_id), error=str(error))
-        return None
-    try:
+        if intent.is_disputed:
+            # Before it is believed: once it is paid nobody comes by again.
+            disputes.look(tenant_id, payment_id, gateway, now)
         return believe(tenant_id, payment_id, intent, now, source="reconciler")
+    except (GatewayUnavailable, GatewayMisconfigured, GatewayRejected, disputes.DisputeBusy) as error:
+        log.warning("payment can't be looked at", payment_id=str(payment_id), error=str(error))
     except BrokenInvariant as error:
         log.exception("payment can't be looked at", payment_id=str(payment_id))
         in_transaction(partial(_tell, tenant_id, payment_id, str(error), now))
-        return None
+    return None
 
 
 def _tell(tenant_id: str, payment_id: UUID, told: str, now: datetime, connection: Connection) -> None:

@@ -20,10 +20,11 @@ from billing.errors import (
     Unavailable,
 )
 from billing.money import in_minor_units
-from billing.payments import PAID, AlertKind, RefundState
+from billing.payments import PAID, AlertKind, PaymentState, RefundState
 from config import faults
 from config.logging import logger
 from config.settings import settings
+from db import disputes as dispute_rows
 from db import payments as payment_rows
 from db import refunds as rows
 from db.alerts import raise_alert
@@ -50,8 +51,9 @@ CLAIMED_AT_ONCE = 50
 #: A payment that moved each time while we looked at Stripe is looked at later.
 LOOKS_MAX = 5
 KEY_CHARACTERS_MAX = 255
-#: Under such keys it is owed by itself what goes back: by a plan change, by a void. A caller's would be in its way.
-_OWN_KEYS = re.compile(r"(prorate|unowed|void):[0-9a-f-]{36}")
+#: Under such keys it is owed by itself what goes back: by a plan change, a void, a dispute won. A caller's would be in
+#: its way.
+_OWN_KEYS = re.compile(r"(prorate|unowed|void|won):[0-9a-f-]{36}")
 
 
 class RefundBusy(Unavailable):
@@ -150,6 +152,14 @@ def left_minor(connection: Connection, payment: PaymentRow) -> int:
     return payment.amount_minor - payment.refunded_minor - asked - disputed
 
 
+def left_in_the_end_minor(connection: Connection, payment: PaymentRow) -> int:
+    """The same, with what a bank may still give back: a refund of that waits until it has."""
+    left = left_minor(connection, payment)
+    if dispute_rows.is_open(connection, payment.tenant_id, payment.payment_id):
+        left += payment_rows.disputed_minor(connection, payment.tenant_id, payment.payment_id)
+    return left
+
+
 def claim_due(now: datetime) -> list[tuple[str, UUID]]:
     """Lease the refunds that are due; (tenant, refund) of each. A lease that runs out is given again."""
     until = now + timedelta(seconds=settings().payment_lease_seconds)
@@ -197,13 +207,13 @@ def carry_out(tenant_id: str, refund_id: UUID, gateway: PaymentGateway, now: dat
     return RefundState(after.state)
 
 
-def look(tenant_id: str, payment_id: UUID, gateway: PaymentGateway, now: datetime) -> None:
-    """Believe what Stripe says of every refund of a payment: one may fail weeks after it had succeeded.
+def look(tenant_id: str, payment_id: UUID, gateway: PaymentGateway, now: datetime) -> PaymentState | None:
+    """Believe what Stripe says of every refund of a payment, one may fail weeks after it had succeeded; its state then.
 
     Raises the gateway's errors, and `RefundBusy`.
     """
     intent_id = in_transaction(lambda connection: _intent_id(connection, tenant_id, payment_id))
-    _believe(tenant_id, payment_id, gateway.find_refunds(intent_id), gateway, now)
+    return _believe(tenant_id, payment_id, gateway.find_refunds(intent_id), gateway, now)
 
 
 def _made(wanted: RefundRow, gateway: PaymentGateway) -> RefundSnapshot:
@@ -212,6 +222,9 @@ def _made(wanted: RefundRow, gateway: PaymentGateway) -> RefundSnapshot:
     for known in gateway.find_refunds(intent_id):
         if wanted.refund_id == known.refund_id or wanted.stripe_refund_id == known.stripe_refund_id:
             return replace(known, refund_id=wanted.refund_id)
+    if in_transaction(lambda connection: dispute_rows.is_open(connection, wanted.tenant_id, wanted.payment_id)):
+        # Stripe would refuse it, and what it refuses has failed for good.
+        raise RefundBusy("the payment is disputed; its refund waits until that is over")
     metadata = {"refund_id": str(wanted.refund_id), "payment_id": str(wanted.payment_id)}
     key = f"refund:{wanted.refund_id}"
     faults.reached("refund.before_call")
@@ -232,8 +245,8 @@ def _made(wanted: RefundRow, gateway: PaymentGateway) -> RefundSnapshot:
 
 def _believe(
     tenant_id: str, payment_id: UUID, seen: Sequence[RefundSnapshot], gateway: PaymentGateway, now: datetime
-) -> None:
-    """Write refunds as they were seen, and with them what the payment holds by now, in one transaction.
+) -> PaymentState | None:
+    """Write refunds as they were seen, and with them what the payment holds by now, in one transaction; its state.
 
     The intent is read between two looks at our row: if the row moved meanwhile, somebody else may have believed
     a newer intent, and what was read here could undo that. Then it is read again.
@@ -242,18 +255,18 @@ def _believe(
         before = in_transaction(lambda connection: _standing(connection, tenant_id, payment_id))
         intent = gateway.retrieve_intent(before[0])
 
-        def work(connection: Connection, before: tuple[str, int] = before) -> bool:
+        def work(connection: Connection, before: tuple[str, int] = before) -> tuple[bool, PaymentState | None]:
             payment = lock_with_wallets(connection, tenant_id, payment_id)
             if payment is None or (payment.stripe_payment_intent_id, payment.refunded_minor) != before:
-                return False
+                return False, None
             for one in seen:
                 _note(connection, payment, one, now)
             # `intent` is the one of this round: the transaction ends before the next begins.
-            sync(connection, tenant_id, payment_id, intent, now, source="refund")  # noqa: B023
-            return True
+            return True, sync(connection, tenant_id, payment_id, intent, now, source="refund")  # noqa: B023
 
-        if in_transaction(work):
-            return
+        is_written, state = in_transaction(work)
+        if is_written:
+            return state
     raise RefundBusy(payment_id=str(payment_id))
 
 

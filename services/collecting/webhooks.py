@@ -9,7 +9,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from billing.errors import DatabaseUnavailable, PaymentNotFound, Stopping, Unavailable
-from billing.payments import AlertKind
+from billing.payments import AlertKind, PaymentState
 from config.logging import logger
 from config.settings import SettingsMissing, settings
 from db import webhooks as rows
@@ -189,10 +189,23 @@ def _payment(event: EventSnapshot, owner: Owner | None, gateway: PaymentGateway,
     intent = gateway.retrieve_intent(intent_id)
     if owner.stripe_payment_intent_id not in {None, intent_id}:
         return _stray(owner, intent, now)
-    state = believe(owner.tenant_id, owner.payment_id, intent, now, source="webhook")
+    state = _as_it_stands(owner, intent, gateway, now)
     if intent.is_disputed:
         disputes.look(owner.tenant_id, owner.payment_id, gateway, now)
     return Outcome(f"the intent is {intent.status}, the payment is {state}", owner)
+
+
+def _as_it_stands(owner: Owner, intent: IntentSnapshot, gateway: PaymentGateway, now: datetime) -> PaymentState | None:
+    """Move the payment to where its intent is.
+
+    If something went back, its refunds move along: one that we asked for and that was made would count twice else.
+    """
+    state = None
+    if not intent.refunded_minor or owner.stripe_payment_intent_id is None:
+        state = believe(owner.tenant_id, owner.payment_id, intent, now, source="webhook")
+    if intent.refunded_minor:
+        state = refunds.look(owner.tenant_id, owner.payment_id, gateway, now)
+    return state
 
 
 def _stray(owner: Owner, intent: IntentSnapshot, now: datetime) -> Outcome:

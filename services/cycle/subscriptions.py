@@ -12,8 +12,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from billing.errors import CustomerNotFound, PlanNotFound, Rejected
-from billing.money import in_minor_units
-from billing.payments import PAID, AlertKind, PaymentKind, payment_id
+from billing.payments import PAID, PaymentKind, payment_id
 from billing.periods import Calendar, Period, Terms, begin
 from billing.plans import Plan
 from billing.subscriptions import anchor_day, prorated
@@ -25,7 +24,6 @@ from db import payments as payment_rows
 from db import refunds as refund_rows
 from db import subscriptions as rows
 from db import wallets as wallet_rows
-from db.alerts import raise_alert
 from db.months import OpenedPeriod, SubscriptionRow
 from db.owed import NewPayment
 from db.payments import PaymentRow
@@ -33,7 +31,7 @@ from db.session import Connection, in_transaction
 from db.subscriptions import KEY, LogRow, PeriodRow
 from services.books import accounts, catalogue, periods
 from services.books.zones import check_zone
-from services.collecting.refunds import left_minor
+from services.collecting.refunds import left_in_the_end_minor
 from services.collecting.voiding import void_locked
 from services.cycle import months
 
@@ -312,7 +310,10 @@ def _reduce_fee(
     if used == payment.amount_minor:
         return
     if payment.state in PAID:
-        _give_back(connection, payment, payment.amount_minor - used, now)
+        back = min(payment.amount_minor - used, left_in_the_end_minor(connection, payment))
+        if back > 0:
+            key = f"prorate:{payment.payment_id}"
+            refund_rows.add(connection, payment, back, PRORATED, key, now)
         return
     void_locked(connection, payment, PRORATED, now, source="calendar")
     if used:
@@ -323,26 +324,6 @@ def _reduce_fee(
             source="calendar",
             why=f"instead of payment {payment.payment_id}: {PRORATED}",
         )
-
-
-def _give_back(connection: Connection, payment: PaymentRow, minor: int, now: datetime) -> None:
-    """Owe so much of a collected fee back, once; tell a person of what can't go back, since a bank holds it."""
-    key = f"prorate:{payment.payment_id}"
-    if refund_rows.by_key(connection, payment.tenant_id, key) is not None:
-        return
-    left = max(0, left_minor(connection, payment))
-    back = min(minor, left)
-    if back:
-        refund_rows.add(connection, payment, back, PRORATED, key, now)
-    disputed = payment_rows.disputed_minor(connection, payment.tenant_id, payment.payment_id)
-    if held := min(minor - back, disputed):
-        amount = in_minor_units(held, payment.currency)
-        detail = (
-            f"{amount} of payment {payment.payment_id} can't go back to customer {payment.customer_id} ({PRORATED}) "
-            "while it is disputed; should the dispute be won, refund it"
-        )
-        about = (payment.tenant_id, AlertKind.REFUND_FAILED, key, detail)
-        raise_alert(connection, *about, now, customer_id=payment.customer_id)
 
 
 def _smaller(connection: Connection, payment: PaymentRow, amount_minor: int) -> NewPayment:

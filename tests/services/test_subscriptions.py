@@ -8,10 +8,8 @@ import pytest
 
 from billing.errors import CustomerNotFound, PlanNotFound, Rejected
 from billing.plans import Anchor, Proration
-from config.settings import settings
-from sandbox.stripe_double.control import DoubleControl
 from services.books.credits import break_expired
-from services.collecting import cards, disputes
+from services.collecting import cards
 from services.collecting.collect import claim_due, collect
 from services.collecting.gateways import gateway
 from services.collecting.refunds import carry_out
@@ -110,27 +108,6 @@ def test_what_was_collected_already_goes_back_for_the_days_that_were_not_used() 
     old, new = rows("SELECT payment_id, state, refunded_minor FROM payments ORDER BY period_start")
     assert (old[1:], new[1:]) == (("partially_refunded", FEE - 12_903), ("succeeded", 0))
     assert {payment_id: minor for payment_id, (minor, _) in captured().items()} == {old[0]: FEE, new[0]: 60_968}
-
-
-@pytest.mark.parametrize(("disputed", "back"), [(FEE, 0), (30_000, 10_000)], ids=["all", "a part"])
-def test_what_would_go_back_and_a_bank_holds_a_person_is_told_of(disputed: int, back: int) -> None:
-    """It can't be refunded while it is disputed; won, it would be ours, for days that nobody used."""
-    offered(DAILY)
-    joined(JANUARY, plan="monthly")
-    cards.attach(TENANT, "ana", "pm_card_visa", gateway(), JANUARY)
-    turned(JANUARY)
-    collected(JANUARY)
-    payment_id, intent_id = one("SELECT payment_id, stripe_payment_intent_id FROM payments")
-    dispute_id = DoubleControl(str(settings().stripe_api_base)).open_dispute(intent_id, disputed)
-    disputes.record(TENANT, payment_id, gateway().retrieve_dispute(dispute_id), gateway(), JANUARY + DAY)
-
-    subscriptions.end(TENANT, "ana", JANUARY + 10 * DAY, At.NOW)
-
-    held = FEE - 12_903 - back
-    assert rows("SELECT amount_minor FROM refunds") == ([(back,)] if back else [])
-    told = rows("SELECT subject, customer_id, detail FROM alerts WHERE kind = 'refund_failed'")
-    assert [(subject, customer) for subject, customer, _ in told] == [(f"prorate:{payment_id}", "ana")]
-    assert f"BRL {held // 100}.{held % 100:02} of payment {payment_id} can't go back" in told[0][2]
 
 
 def test_without_proration_each_period_that_begins_costs_its_fee() -> None:
