@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from centavo import BufferFull, Producer, UsageEvent
 from centavo.disk import DiskJournal
+from centavo.journal import EventDamaged
 from centavo.segments import frame, scan
 from tests.sdk.support import Broker, event, eventually, run_program
 
@@ -153,6 +154,21 @@ class TestTakingOver:
         journal.settle(taken)
         journal.close()
 
+        assert files_in(tmp_path) == [".damaged"]
+
+    def test_damage_is_said_where_it_is_read(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        journal = DiskJournal(tmp_path)
+        taken = [journal.append(payload) for payload in (b"first", b"second")]
+        (segment,) = tmp_path.glob("*.events")
+        os.truncate(segment, segment.stat().st_size - 1)
+
+        assert journal.read(taken[0]) == b"first"
+        with pytest.raises(EventDamaged):
+            journal.read(taken[1])
+
+        assert "is damaged: 18 bytes from byte 17" in caplog.text
+        journal.settle(taken)
+        journal.close()
         assert files_in(tmp_path) == [".damaged"]
 
     @pytest.mark.parametrize("has_lock", [True, False])

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from centavo.ids import uuid7
-from centavo.journal import Kept
+from centavo.journal import EventDamaged, Kept
 from centavo.limits import JOURNAL_BYTES_MAX
 from centavo.segments import HEAD_BYTES, Scan, Segment, frame
 
@@ -95,7 +95,12 @@ class DiskJournal:
 
     def read(self, kept: Kept) -> bytes:
         segment = self._segments[kept >> 2 * _WORD]
-        return segment.read(kept >> _WORD & _LENGTH, kept & _LENGTH)
+        offset, length = kept >> _WORD & _LENGTH, kept & _LENGTH
+        try:
+            return segment.read(offset, length)
+        except EventDamaged:
+            _say_damaged(segment.path, offset - HEAD_BYTES, HEAD_BYTES + length)
+            raise
 
     def settle(self, kept: Iterable[Kept]) -> None:
         for number, count in Counter(one >> 2 * _WORD for one in kept).items():
@@ -103,7 +108,8 @@ class DiskJournal:
             if segment is None:
                 continue
             segment.live -= count
-            if segment.live <= 0 and (number != self._active or segment.end >= FRESH_FROM_BYTES):
+            is_done_with = number != self._active or segment.end >= FRESH_FROM_BYTES or segment.damaged
+            if segment.live <= 0 and is_done_with:
                 self._remove(number, segment)
 
     def sync(self) -> None:
@@ -235,10 +241,14 @@ def _say(path: Path, found: Scan) -> None:
     if found.torn:
         logger.info("the journal's file %s ended in the middle of an event: %d bytes cut", path, found.torn)
     for offset, length in found.damaged:
-        logger.error(
-            "the journal's file %s is damaged: %d bytes from byte %d on can't be read, and usage in them is lost "
-            "unless it is sent again; the rest is sent, and the file kept as *.damaged",
-            path,
-            length,
-            offset,
-        )
+        _say_damaged(path, offset, length)
+
+
+def _say_damaged(path: Path, offset: int, length: int) -> None:
+    logger.error(
+        "the journal's file %s is damaged: %d bytes from byte %d on can't be read, and usage in them is lost "
+        "unless it is sent again; the rest is sent, and the file kept as *.damaged",
+        path,
+        length,
+        offset,
+    )

@@ -4,11 +4,14 @@ A frame is a mark, the length of the event, its CRC-32, and the event. The mark 
 contains it: behind bytes that are damaged, the next frame can be found again.
 """
 
+import errno
 import os
 import struct
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from centavo.journal import EventDamaged
 
 MARK = b"\xc3CJ1"
 _HEAD = struct.Struct("<4sII")
@@ -108,10 +111,16 @@ class Segment:
             written += os.pwrite(self.descriptor, framed[written:], at + written)
 
     def read(self, offset: int, length: int) -> bytes:
-        """The event at this offset. Raises `OSError` when it is not what was written there."""
-        framed = os.pread(self.descriptor, HEAD_BYTES + length, offset - HEAD_BYTES)
+        """The event at this offset. Raises `EventDamaged` when it is not what was written there, and `OSError`."""
+        try:
+            framed = os.pread(self.descriptor, HEAD_BYTES + length, offset - HEAD_BYTES)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            framed = b""
         if _whole(framed, 0) != length:
-            raise OSError(f"the journal's file {self.path} is damaged at byte {offset}")
+            self.damaged = True
+            raise EventDamaged(f"the journal's file {self.path} is damaged at byte {offset}")
         return framed[HEAD_BYTES:]
 
     def scan(self) -> Scan:
