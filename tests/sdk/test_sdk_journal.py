@@ -116,8 +116,9 @@ class TestTakingOver:
         random.Random(7).shuffle(taken)
         journal.settle(taken)
 
-        assert files_in(tmp_path) == []
+        assert files_in(tmp_path) == [".lock"]
         journal.close()
+        assert files_in(tmp_path) == []
 
     def test_wherever_its_last_file_ends_what_was_written_before_is_taken_over(self, tmp_path: Path) -> None:
         journal = DiskJournal(tmp_path / "first", bytes_max=400)  # segments of 100 bytes

@@ -2,7 +2,8 @@
 
 Every process writes to segments of its own *lane*, `<lane>-<number>.events`, and holds a lock (flock) on
 `<lane>.lock` while it lives. The kernel gives the lock back whatever ends the process. So whoever gets the
-lock of another lane knows that its owner is gone, and may take over what lies there.
+lock of another lane knows that its owner is gone, and may take over what lies there: its files become those of the
+one who takes over. Neither lanes nor open files grow in number with the processes that have died.
 """
 
 import fcntl
@@ -153,16 +154,20 @@ class DiskJournal:
         number = self._active
         if number is not None and self._segments[number].end < self._segment_bytes:
             return number, self._segments[number]
-        if self._lane is None:
-            self._lane = self._new_lane()
         fresh = next(self._numbers)
-        segment = Segment.create(self._directory / f"{self._lane}-{fresh:08}.events")
+        segment = Segment.create(self._segment_path(fresh))
         self._segments[fresh] = segment
         self._active = fresh
         self._has_new_file = True
         if number is not None and (full := self._segments.get(number)) and full.live <= 0:
             self._remove(number, full)
         return fresh, segment
+
+    def _segment_path(self, number: int) -> Path:
+        """In this process's lane, which is begun when it is needed."""
+        if self._lane is None:
+            self._lane = self._new_lane()
+        return self._directory / f"{self._lane}-{number:08}.events"
 
     def _new_lane(self) -> str:
         while not self._lock(lane := uuid7().hex):
@@ -197,9 +202,12 @@ class DiskJournal:
         except OSError as error:
             _say_unopened(path, error)
             return
+        segment.close()  # there may be more of them than a process may have open
+        with suppress(OSError):  # where it can't be renamed, it stays in its lane, and that is held
+            segment.path = path.rename(self._segment_path(number))
         self._segments[number] = segment
         self._bytes += segment.end
-        _say(path, found)
+        _say(segment.path, found)
         for offset, length in found.events:
             yield number << 2 * _WORD | offset << _WORD | length
         if not found.events:

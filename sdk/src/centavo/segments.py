@@ -77,7 +77,7 @@ def _is_begun(data: bytes, at: int) -> bool:
 
 @dataclass(eq=False, slots=True)
 class Segment:
-    """One file, open as long as an event in it may be asked for."""
+    """One file. Those that this process writes stay open as long as an event in them may be asked for."""
 
     path: Path
     descriptor: int
@@ -112,16 +112,25 @@ class Segment:
 
     def read(self, offset: int, length: int) -> bytes:
         """The event at this offset. Raises `EventDamaged` when it is not what was written there, and `OSError`."""
-        try:
-            framed = os.pread(self.descriptor, HEAD_BYTES + length, offset - HEAD_BYTES)
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            framed = b""
+        framed = self._read(HEAD_BYTES + length, offset - HEAD_BYTES)
         if _whole(framed, 0) != length:
             self.damaged = True
             raise EventDamaged(f"the journal's file {self.path} is damaged at byte {offset}")
         return framed[HEAD_BYTES:]
+
+    def _read(self, length: int, offset: int) -> bytes:
+        """The bytes there, fewer where the file ends before that; none where the disk has lost them."""
+        kept_open = self.descriptor
+        descriptor = kept_open if kept_open >= 0 else os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.pread(descriptor, length, offset)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return b""
+        finally:
+            if descriptor != kept_open:
+                os.close(descriptor)
 
     def scan(self) -> Scan:
         """Look for the events in it, and cut off what is torn. One that raises `OSError` is closed."""
