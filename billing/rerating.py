@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from billing.money import ZERO
+from billing.money import ZERO, written
 from billing.plans import Plan
 from billing.prices import LadderSpan, Price, PriceBook, ProductKey, Rung, cost_of
 from billing.rating import Line, Parking, ParkReason, Rated, rate
@@ -149,8 +149,16 @@ def _from_ever(given: Iterable[Price], tenant_id: str) -> Iterable[Price]:
 
 
 def _given(price: Price) -> GivenPrice:
-    ladder = tuple((rung.up_to, rung.unit_price) for rung in price.ladder)
-    return GivenPrice(price.product, price.currency, price.unit_price, price.per, ladder, price.ladder_span)
+    """Numbers are spelled in one way: a ladder is found again by what was kept of it."""
+    ladder = tuple(
+        (None if rung.up_to is None else _spelled(rung.up_to), _spelled(rung.unit_price)) for rung in price.ladder
+    )
+    numbers = (_spelled(price.unit_price), _spelled(price.per))
+    return GivenPrice(price.product, price.currency, *numbers, ladder, price.ladder_span)
+
+
+def _spelled(number: Decimal) -> Decimal:
+    return Decimal(written(number))
 
 
 @dataclass(slots=True)
@@ -160,6 +168,8 @@ class _Climb:
     is_same: bool = True
     """Every line on this ladder was on it before."""
     reached: Decimal = ZERO
+    owed: Decimal = ZERO
+    """By how much what stays on it costs less, or more, than the foot of the ladder that is reached with it."""
 
 
 @dataclass(slots=True)
@@ -178,16 +188,28 @@ class Ladders:
         climb.cost_now += before.cost
         climb.is_same = climb.is_same and before.price_key == key
 
+    def stay(self, line: PastLine) -> None:
+        """Note a line of an event that can't be rated: its cost stays as it is, and what it stands on is taken."""
+        key = line.price_key
+        assert key is not None
+        climb = self.climbs.setdefault(key, _Climb())
+        climb.quantity += line.quantity
+        climb.cost_now += line.cost
+        climb.reached += line.quantity
+        climb.owed -= line.cost
+
     def settle(self, climbing: Mapping[PriceKey, Price]) -> None:
         """All is counted. A ladder whose lines are those of before, and add up, is left as it is.
 
         Its events may have climbed in another order than that in which they go by here; the sum is the same.
         """
-        self.kept = {
-            key
-            for key, climb in self.climbs.items()
-            if climb.is_same and climb.cost_now == cost_of(climbing[key], climb.quantity)
-        }
+        for key, climb in self.climbs.items():
+            price = climbing.get(key)
+            if price is None:
+                continue  # nothing but what stays is on it
+            if climb.is_same and climb.cost_now == cost_of(price, climb.quantity):
+                self.kept.add(key)
+            climb.owed += cost_of(price, climb.reached)
 
     def cost(self, line: PastLine, before: PastLine, price: Price) -> Decimal:
         """What a line costs at its place on the ladder."""
@@ -196,9 +218,10 @@ class Ladders:
         if key in self.kept:
             return before.cost
         climb = self.climbs[key]
-        reached = climb.reached
+        cost = cost_of(price, line.quantity, climb.reached) + climb.owed
         climb.reached += line.quantity
-        return cost_of(price, line.quantity, reached)
+        climb.owed = min(cost, ZERO)  # none costs less than nothing
+        return max(cost, ZERO)
 
 
 class Rerated(msgspec.Struct, frozen=True):
@@ -235,11 +258,14 @@ class Rerating:
     def count(self, event: PastEvent) -> None:
         """The first way through the period: count what stands on ladders."""
         rated = self._rated(event)
-        if isinstance(rated, Rated):
-            for line, before in zip(rated.lines, event.items, strict=True):
-                past = self.prices.as_past(line)
-                if self.prices.climbs(past):
-                    self.ladders.count(past, before)
+        if isinstance(rated, Parking):
+            for stays in filter(self.prices.climbs, event.items):
+                self.ladders.stay(stays)
+            return
+        for line, before in zip(rated.lines, event.items, strict=True):
+            past = self.prices.as_past(line)
+            if self.prices.climbs(past):
+                self.ladders.count(past, before)
 
     def settle(self) -> None:
         """The first way is done."""

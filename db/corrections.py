@@ -124,7 +124,7 @@ LEFT JOIN LATERAL (
 ) c ON true
 CROSS JOIN LATERAL jsonb_array_elements(coalesce(c.lines, u.items)) AS line
 WHERE u.tenant_id = %(tenant_id)s AND u.customer_id = %(customer_id)s AND u.period_start = %(period_start)s
-    AND u.status = 'charged' AND u.key <> %(but)s AND line @> %(price)s::jsonb
+    AND u.status = 'charged' AND u.key <> %(but)s AND line->%(kept_as)s::text = %(price)s::jsonb
 """
 
 _CLIMBED = f"""
@@ -336,13 +336,13 @@ def detail_as_json(lines: Sequence[PastLine], burned: Burned) -> str:
 
 
 def _on_ladder(period: PeriodStanding, price: int | GivenPrice, but: str) -> dict[str, Any]:
-    said = {"price_id": price} if isinstance(price, int) else {"given": price}
     return {
         "tenant_id": period.tenant_id,
         "customer_id": period.customer_id,
         "period_start": period.starts_at,
         "but": but,
-        "price": msgspec.json.encode(said).decode(),
+        "kept_as": "price_id" if isinstance(price, int) else "given",
+        "price": msgspec.json.encode(price).decode(),
     }
 
 

@@ -26,6 +26,7 @@ from db import customers as customer_rows
 from db import prices as price_rows
 from db.prices import NewPrice
 from db.session import Connection, in_transaction
+from db.usage import price_revision
 from services.books import catalogue
 from services.books.correcting import Correcting, refuse_archived
 from services.books.ledger import open_wallets, write
@@ -79,6 +80,9 @@ class Sum:
     def difference(self) -> Decimal:
         return self.new - self.old
 
+
+PeriodKey = tuple[str, str, datetime]
+"""tenant, customer, start"""
 
 Page = list[tuple[PastEvent, Rerated | Parking]]
 """events with what they cost at the prices asked for, or why that can't be said"""
@@ -150,11 +154,12 @@ def rerate(
     """
     if not 0 < len(asked.reason) <= REASON_CHARACTERS_MAX:
         raise Rejected(f"a reason has 1 to {REASON_CHARACTERS_MAX} characters", given=len(asked.reason))
-    periods, prices = in_transaction(lambda connection: (_chosen(connection, asked), _prices(connection, asked)))
+    periods = in_transaction(lambda connection: _chosen(connection, asked))
+    book = _Book(asked)
     results: dict[str, CustomerResult] = {}
     for done, (customer_id, starts_at) in enumerate(periods, 1):
-        period = RatedPeriod(asked.tenant_id, customer_id, starts_at, prices)
-        work = partial(_apply, period, asked.reason, now) if is_applied else partial(_look, period)
+        period = (asked.tenant_id, customer_id, starts_at)
+        work = partial(_apply, period, book, now) if is_applied else partial(_look, period, book)
         result = in_transaction(work)
         results.setdefault(customer_id, CustomerResult(customer_id)).join(result)
         on_period(done, len(periods))
@@ -182,9 +187,24 @@ def _chosen(connection: Connection, asked: Asked) -> list[tuple[str, datetime]]:
     return periods
 
 
-def _prices(connection: Connection, asked: Asked) -> Prices:
-    """The same for all customers: what the book says when the run begins."""
-    return prices_with(connection, asked.tenant_id, asked.prices or ())
+@dataclass(slots=True)
+class _Book:
+    """The prices of a run, which may take long: they are read again when the book has moved.
+
+    What was charged meanwhile, at prices that came meanwhile, would otherwise go back to those of before.
+    """
+
+    asked: Asked
+    revision: int | None = None
+    prices: Prices | None = None
+
+    def now(self, connection: Connection) -> Prices:
+        """For whoever has locked the wallets: not older than what their usage was charged by."""
+        revision = price_revision(connection)
+        if self.prices is None or revision != self.revision:
+            self.prices = prices_with(connection, self.asked.tenant_id, self.asked.prices or ())
+            self.revision = revision
+        return self.prices
 
 
 def prices_with(connection: Connection, tenant_id: str, given: Iterable[NewPrice]) -> Prices:
@@ -198,26 +218,27 @@ def _as_price(new: NewPrice) -> Price:
     return Price(price_id=0, **facts)
 
 
-def _look(period: RatedPeriod, connection: Connection) -> CustomerResult:
+def _look(period: PeriodKey, book: _Book, connection: Connection) -> CustomerResult:
     """What would differ. Locks nothing."""
     rows.be_patient(connection)
-    result = CustomerResult(period.customer_id)
-    for page in rated_pages(period, connection):
+    result = CustomerResult(period[1])
+    for page in rated_pages(RatedPeriod(*period, book.now(connection)), connection):
         result.count(page)
     return result
 
 
-def _apply(period: RatedPeriod, reason: str, now: datetime, connection: Connection) -> CustomerResult:
+def _apply(period: PeriodKey, book: _Book, now: datetime, connection: Connection) -> CustomerResult:
     """Correct it: wallets, then the period's row, then corrections, entries and grants."""
     rows.be_patient(connection)
-    identity = (period.tenant_id, period.customer_id)
+    tenant_id, customer_id, starts_at = period
+    identity = (tenant_id, customer_id)
     wallets = open_wallets(connection, [identity], now, with_ended=True).get(identity, [])
-    locked = rows.lock_period(connection, *identity, period.starts_at)
+    locked = rows.lock_period(connection, *period)
     if locked.archive_id is not None:
-        refuse_archived(connection, period.tenant_id, [(period.customer_id, period.starts_at)])
-    correcting = Correcting(connection, locked, wallets, reason, now)
-    result = CustomerResult(period.customer_id)
-    for page in rated_pages(period, connection):
+        refuse_archived(connection, tenant_id, [(customer_id, starts_at)])
+    correcting = Correcting(connection, locked, wallets, book.asked.reason, now)
+    result = CustomerResult(customer_id)
+    for page in rated_pages(RatedPeriod(*period, book.now(connection)), connection):
         changed = [one for _, one in page if isinstance(one, Rerated) and one.is_changed]
         burned = correcting.burned([one.event for one in changed])
         for one in changed:

@@ -50,6 +50,8 @@ _closed = msgspec.json.Decoder(_Closed)
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 #: Strings, punctuation, and, as the last choice, whatever has no business outside a string.
 _TOKEN = re.compile(_STRING + rb"|[\[\]{}:,]|[^\s\w+\-.]", re.DOTALL)
+#: Nobody escapes a letter, but for a name that may be spelled so.
+_ESCAPED_LETTER = re.compile(rb"\\u00[67]")
 _MEMBER = re.compile(rb"\s*(" + _STRING + rb")\s*:(.*)", re.DOTALL)
 
 
@@ -67,8 +69,8 @@ def split_envelope(raw: bytes, bytes_max: int) -> list[bytes]:
         version, pieces = _parsed(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         version, pieces = _cut(raw, str(error))
-    if raw.count(b'"events"') > 1:
-        # A parser keeps the last of two lists of events, and says nothing about the first.
+    if raw.count(b'"events"') > 1 or _ESCAPED_LETTER.search(raw):
+        # A parser keeps the last of two lists of events, however spelled, and says nothing about the first.
         version, pieces = _cut(raw, "it has two lists of events")
     if version is True or version != WIRE_VERSION:
         raise EnvelopeMalformed(f"envelope version {shown(version)} is not known here; this worker reads 1")

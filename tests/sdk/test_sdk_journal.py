@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from centavo import BufferFull, Producer, UsageEvent
 from centavo.disk import DiskJournal
+from centavo.journal import EventDamaged
 from centavo.segments import frame, scan
 from tests.sdk.support import Broker, event, eventually, run_program
 
@@ -115,8 +116,9 @@ class TestTakingOver:
         random.Random(7).shuffle(taken)
         journal.settle(taken)
 
-        assert files_in(tmp_path) == []
+        assert files_in(tmp_path) == [".lock"]
         journal.close()
+        assert files_in(tmp_path) == []
 
     def test_wherever_its_last_file_ends_what_was_written_before_is_taken_over(self, tmp_path: Path) -> None:
         journal = DiskJournal(tmp_path / "first", bytes_max=400)  # segments of 100 bytes
@@ -153,6 +155,21 @@ class TestTakingOver:
         journal.settle(taken)
         journal.close()
 
+        assert files_in(tmp_path) == [".damaged"]
+
+    def test_damage_is_said_where_it_is_read(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        journal = DiskJournal(tmp_path)
+        taken = [journal.append(payload) for payload in (b"first", b"second")]
+        (segment,) = tmp_path.glob("*.events")
+        os.truncate(segment, segment.stat().st_size - 1)
+
+        assert journal.read(taken[0]) == b"first"
+        with pytest.raises(EventDamaged):
+            journal.read(taken[1])
+
+        assert "is damaged: 18 bytes from byte 17" in caplog.text
+        journal.settle(taken)
+        journal.close()
         assert files_in(tmp_path) == [".damaged"]
 
     @pytest.mark.parametrize("has_lock", [True, False])

@@ -149,6 +149,10 @@ MALFORMED_WHOLE: dict[str, tuple[bytes, str]] = {
         b'{"v":1,"events":[' + written(key="a") + b'],"events":[' + written(key="b") + b"]}",
         'the envelope says "events" twice',
     ),
+    "two lists of events, one of them spelled otherwise": (
+        b'{"v":1,"events":[' + written(key="a") + b'],"\\u0065vents":[' + written(key="b") + b"]}",
+        'the envelope says "events" twice',
+    ),
 }
 
 

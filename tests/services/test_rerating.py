@@ -18,6 +18,7 @@ from tests.looking import Entry, entries, one, rows, wallet
 from tests.services.correcting import (
     DAY,
     DECEMBER,
+    MINUTE,
     NOVEMBER,
     OCTOBER,
     a_ladder,
@@ -171,6 +172,25 @@ def test_what_is_priced_in_another_currency_stays_as_it_is() -> None:
 
     assert dict(result.unrated) == {"currency_mismatch": 1}
     assert (wallet("ana"), wallet("ana", "BRL")) == (Decimal(-4), Decimal(0))
+
+
+def test_what_comes_while_a_run_is_under_way_stays_as_it_was_charged() -> None:
+    """At a price that came meanwhile, too: it does not go back to the one of before."""
+    set_up()
+    a_customer("aaa")
+    record_usage(an_envelope(an_event("aaa", [seconds(4)], key="x", occurred_at=OCTOBER)), OCTOBER)
+    used("a", 4)
+    corrected(a_price("2"))
+
+    def meanwhile(done: int, of: int) -> None:
+        if done < of:
+            load_prices([a_price("3", effective_from=LATER + 2 * MINUTE)], LATER)
+            used("b", 10, LATER + 2 * MINUTE)
+
+    rerate(Asked(TENANT, OCTOBERS), LATER, is_applied=True, on_period=meanwhile)
+
+    assert corrections() == [("rerate", "x", 0, 4), ("rerate", "a", 0, 4)]
+    assert (wallet("aaa"), wallet("ana")) == (Decimal(-8), Decimal(-38))
 
 
 def test_tokens_that_the_plan_covers_have_no_price() -> None:

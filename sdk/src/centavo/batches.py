@@ -141,7 +141,7 @@ class Unreceipted:
         shard.received_up_to = max(shard.received_up_to, number)
         shard.probes = 0
         batch.is_received = True
-        self._forget(batch)
+        self.forget(batch)
         return batch
 
     def due(self, now: float) -> Batch | None:
@@ -160,8 +160,16 @@ class Unreceipted:
         if not oldest:
             return None
         batch = min(oldest, key=lambda one: one.number)
-        self._forget(batch)
+        self.forget(batch)
         return batch
+
+    def forget(self, batch: Batch) -> None:
+        """Nobody waits for a receipt for this batch any more."""
+        del self._shards[batch.shard].batches[batch]
+        for message_id in batch.message_ids:
+            del self._sendings[message_id]
+        self.events -= batch.count
+        self.bytes -= len(batch.message.body) if batch.message else 0
 
     def waiting(self) -> list[Batch]:
         return [batch for shard in self._shards for batch in shard.batches]
@@ -186,10 +194,3 @@ class Unreceipted:
 
     def _patience(self, sendings: int) -> float:
         return float(self._resend_seconds * 2 ** min(sendings - 1, BACK_OFF_MAX))
-
-    def _forget(self, batch: Batch) -> None:
-        del self._shards[batch.shard].batches[batch]
-        for message_id in batch.message_ids:
-            del self._sendings[message_id]
-        self.events -= batch.count
-        self.bytes -= len(batch.message.body) if batch.message else 0

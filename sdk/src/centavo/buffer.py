@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from centavo.batches import Batch, Shard, Unreceipted
 from centavo.envelopes import Message, celery_message, new_stamp, pack
 from centavo.errors import BufferFull, ProducerClosed
-from centavo.journal import Journal, Kept
+from centavo.journal import Journal, Kept, read_all
 from centavo.limits import Counters, Limits
 from centavo.shards import shard_on_wire
 
@@ -39,8 +39,7 @@ class Buffer:
     def __init__(self, limits: Limits, journal: Journal) -> None:
         self._limits = limits
         self._journal = journal
-        lock = threading.RLock()
-        self._lock = lock
+        lock = self._lock = threading.RLock()
         self._work = threading.Condition(lock)  # the publishing thread waits here for a batch,
         self._retry = threading.Condition(lock)  # and here between two attempts
         self._progress = threading.Condition(lock)  # callers wait here for room, or to see events leave
@@ -51,8 +50,7 @@ class Buffer:
         self._emitted = self._published = self._dropped = 0
         self._adopted = self._overflowed = self._received = self._unwatched = self._resent = 0
         self._unreceipted = Unreceipted(limits.resend_seconds, limits.shards)
-        self._awaiting_receipts = 0
-        self._envelopes = self._failures = 0
+        self._awaiting_receipts = self._envelopes = self._failures = 0
         self._last_error: str | None = None
         self._closed = False
 
@@ -173,12 +171,18 @@ class Buffer:
                 if not self._wait_for_work(now) and self._unreceipted:
                     return None
 
-    def message_of(self, batch: Batch) -> Message:
-        """The message that carries this batch: the same each time it is sent."""
+    def message_of(self, batch: Batch) -> Message | None:
+        """The message that carries this batch: the same each time it is sent. None if no event of it can be read."""
         if batch.message is None:
             self._journal.sync()
             batch.stamp = batch.stamp or new_stamp()
-            batch.message = celery_message(pack([self._journal.read(kept) for kept in batch.events], batch.stamp))
+            events, damaged = read_all(self._journal, batch.events)
+            if damaged:  # they would hold up all others for as long as this process lives
+                with self._lock:
+                    self._give_up(batch, damaged)
+            if not events:
+                return None
+            batch.message = celery_message(pack(events, batch.stamp))
         return batch.message
 
     def confirm(self, batch: Batch) -> None:
@@ -250,6 +254,21 @@ class Buffer:
             self._hurried = False
 
     # Under the lock
+
+    def _give_up(self, batch: Batch, damaged: set[Kept]) -> None:
+        shard = self._shards[batch.shard]
+        if shard.batches[0] is batch:
+            shard.left += len(damaged)
+            self._dropped += len(damaged)
+            self._bytes -= sum(map(self._journal.size, damaged))
+        elif not self._unreceipted.holds_any((batch,)):
+            return  # all of it was given up meanwhile
+        batch.events = [kept for kept in batch.events if kept not in damaged]
+        if batch.count and not batch.events:  # the broker had them once
+            self._unreceipted.forget(batch)
+            self._unwatched += batch.count
+        self._journal.settle(damaged)
+        self._progress.notify_all()
 
     def _admit(self, kept: Kept, size: int, number: int) -> None:
         shard = self._shards[number]

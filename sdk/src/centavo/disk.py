@@ -2,7 +2,8 @@
 
 Every process writes to segments of its own *lane*, `<lane>-<number>.events`, and holds a lock (flock) on
 `<lane>.lock` while it lives. The kernel gives the lock back whatever ends the process. So whoever gets the
-lock of another lane knows that its owner is gone, and may take over what lies there.
+lock of another lane knows that its owner is gone, and may take over what lies there: its files become those of the
+one who takes over. Neither lanes nor open files grow in number with the processes that have died.
 """
 
 import fcntl
@@ -15,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from centavo.ids import uuid7
-from centavo.journal import Kept
+from centavo.journal import EventDamaged, Kept
 from centavo.limits import JOURNAL_BYTES_MAX
 from centavo.segments import HEAD_BYTES, Scan, Segment, frame
 
@@ -95,7 +96,12 @@ class DiskJournal:
 
     def read(self, kept: Kept) -> bytes:
         segment = self._segments[kept >> 2 * _WORD]
-        return segment.read(kept >> _WORD & _LENGTH, kept & _LENGTH)
+        offset, length = kept >> _WORD & _LENGTH, kept & _LENGTH
+        try:
+            return segment.read(offset, length)
+        except EventDamaged:
+            _say_damaged(segment.path, offset - HEAD_BYTES, HEAD_BYTES + length)
+            raise
 
     def settle(self, kept: Iterable[Kept]) -> None:
         for number, count in Counter(one >> 2 * _WORD for one in kept).items():
@@ -103,7 +109,8 @@ class DiskJournal:
             if segment is None:
                 continue
             segment.live -= count
-            if segment.live <= 0 and (number != self._active or segment.end >= FRESH_FROM_BYTES):
+            is_done_with = number != self._active or segment.end >= FRESH_FROM_BYTES or segment.damaged
+            if segment.live <= 0 and is_done_with:
                 self._remove(number, segment)
 
     def sync(self) -> None:
@@ -147,16 +154,20 @@ class DiskJournal:
         number = self._active
         if number is not None and self._segments[number].end < self._segment_bytes:
             return number, self._segments[number]
-        if self._lane is None:
-            self._lane = self._new_lane()
         fresh = next(self._numbers)
-        segment = Segment.create(self._directory / f"{self._lane}-{fresh:08}.events")
+        segment = Segment.create(self._segment_path(fresh))
         self._segments[fresh] = segment
         self._active = fresh
         self._has_new_file = True
         if number is not None and (full := self._segments.get(number)) and full.live <= 0:
             self._remove(number, full)
         return fresh, segment
+
+    def _segment_path(self, number: int) -> Path:
+        """In this process's lane, which is begun when it is needed."""
+        if self._lane is None:
+            self._lane = self._new_lane()
+        return self._directory / f"{self._lane}-{number:08}.events"
 
     def _new_lane(self) -> str:
         while not self._lock(lane := uuid7().hex):
@@ -191,9 +202,12 @@ class DiskJournal:
         except OSError as error:
             _say_unopened(path, error)
             return
+        segment.close()  # there may be more of them than a process may have open
+        with suppress(OSError):  # where it can't be renamed, it stays in its lane, and that is held
+            segment.path = path.rename(self._segment_path(number))
         self._segments[number] = segment
         self._bytes += segment.end
-        _say(path, found)
+        _say(segment.path, found)
         for offset, length in found.events:
             yield number << 2 * _WORD | offset << _WORD | length
         if not found.events:
@@ -235,10 +249,14 @@ def _say(path: Path, found: Scan) -> None:
     if found.torn:
         logger.info("the journal's file %s ended in the middle of an event: %d bytes cut", path, found.torn)
     for offset, length in found.damaged:
-        logger.error(
-            "the journal's file %s is damaged: %d bytes from byte %d on can't be read, and usage in them is lost "
-            "unless it is sent again; the rest is sent, and the file kept as *.damaged",
-            path,
-            length,
-            offset,
-        )
+        _say_damaged(path, offset, length)
+
+
+def _say_damaged(path: Path, offset: int, length: int) -> None:
+    logger.error(
+        "the journal's file %s is damaged: %d bytes from byte %d on can't be read, and usage in them is lost "
+        "unless it is sent again; the rest is sent, and the file kept as *.damaged",
+        path,
+        length,
+        offset,
+    )

@@ -11,6 +11,10 @@ from typing import Any, Protocol
 Kept = Any
 
 
+class EventDamaged(OSError):
+    """What is kept of an event is not what was written, and won't be again."""
+
+
 class Journal(Protocol):
     """What the buffer asks of a journal. Every call comes under the buffer's lock, but for `read` and `sync`."""
 
@@ -30,7 +34,7 @@ class Journal(Protocol):
         """How many bytes the event has."""
 
     def read(self, kept: Kept) -> bytes:
-        """The event again. Raises `OSError`."""
+        """The event again. Raises `EventDamaged`, or another `OSError` where it may be read later."""
 
     def settle(self, kept: Iterable[Kept]) -> None:
         """Forget these: nobody will ask for them again."""
@@ -43,6 +47,18 @@ class Journal(Protocol):
 
     def for_child(self) -> "Journal":
         """The journal of a forked child, which leaves this one to the parent."""
+
+
+def read_all(journal: Journal, kept: Iterable[Kept]) -> tuple[list[bytes], set[Kept]]:
+    """These events again, and those that are damaged. Raises `OSError`."""
+    events: list[bytes] = []
+    damaged: set[Kept] = set()
+    for one in kept:
+        try:
+            events.append(journal.read(one))
+        except EventDamaged:  # the journal says so
+            damaged.add(one)
+    return events, damaged
 
 
 class MemoryJournal:

@@ -60,8 +60,9 @@ def close_all(*_: Any, **__: Any) -> None:
 
 
 def _start_over_in_child() -> None:
+    alive = tuple(_alive)  # nobody else may refer to those that run: gone, they would keep the parent's locks
     _running.clear()
-    for producer in tuple(_alive):
+    for producer in alive:
         producer.start_over()
 
 

@@ -60,7 +60,8 @@ class Counters:
     """What became of the events of this process so far: emitted = published + buffered + dropped.
 
     `envelopes` counts messages the broker took, `failures` attempts that it did not. `dropped` is what
-    `close()` or the end of the process gave up on; it is 0 until then. (With a journal on disk it waits there.)
+    `close()` or the end of the process gave up on (with a journal on disk it waits there), and what a journal on disk
+    that is damaged can't give back; else it is 0.
     Of the published, `received` are known to be charged or parked, `unreceipted` wait for that word, and
     `unwatched` were let go without it, for want of room: the broker had them, and nobody asks again.
     `resent` counts messages sent again for want of a receipt.

@@ -113,7 +113,9 @@ class Publisher:
         while not buffer.is_finished:
             if (batch := buffer.next_batch()) is not None:
                 try:
-                    self.publish(buffer.message_of(batch), batch.shard)
+                    if (message := buffer.message_of(batch)) is None:
+                        continue
+                    self.publish(message, batch.shard)
                 except Exception as error:  # noqa: BLE001 - whatever it is, the events stay and are tried again
                     failing_since = failing_since or time.monotonic()
                     self._give_way(buffer, batch.shard, failing_since, error)
@@ -158,7 +160,9 @@ class Publisher:
             for _ in range(RESENDS_MAX):
                 if (batch := buffer.due_again()) is None:
                     return
-                message = again(buffer.message_of(batch))
+                if (message := buffer.message_of(batch)) is None:
+                    continue
+                message = again(message)
                 self.publish(message, batch.shard)
                 buffer.confirm_again(batch, message.headers["id"])
         except Exception:

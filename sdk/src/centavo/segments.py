@@ -4,11 +4,14 @@ A frame is a mark, the length of the event, its CRC-32, and the event. The mark 
 contains it: behind bytes that are damaged, the next frame can be found again.
 """
 
+import errno
 import os
 import struct
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from centavo.journal import EventDamaged
 
 MARK = b"\xc3CJ1"
 _HEAD = struct.Struct("<4sII")
@@ -74,7 +77,7 @@ def _is_begun(data: bytes, at: int) -> bool:
 
 @dataclass(eq=False, slots=True)
 class Segment:
-    """One file, open as long as an event in it may be asked for."""
+    """One file. Those that this process writes stay open as long as an event in them may be asked for."""
 
     path: Path
     descriptor: int
@@ -108,11 +111,26 @@ class Segment:
             written += os.pwrite(self.descriptor, framed[written:], at + written)
 
     def read(self, offset: int, length: int) -> bytes:
-        """The event at this offset. Raises `OSError` when it is not what was written there."""
-        framed = os.pread(self.descriptor, HEAD_BYTES + length, offset - HEAD_BYTES)
+        """The event at this offset. Raises `EventDamaged` when it is not what was written there, and `OSError`."""
+        framed = self._read(HEAD_BYTES + length, offset - HEAD_BYTES)
         if _whole(framed, 0) != length:
-            raise OSError(f"the journal's file {self.path} is damaged at byte {offset}")
+            self.damaged = True
+            raise EventDamaged(f"the journal's file {self.path} is damaged at byte {offset}")
         return framed[HEAD_BYTES:]
+
+    def _read(self, length: int, offset: int) -> bytes:
+        """The bytes there, fewer where the file ends before that; none where the disk has lost them."""
+        kept_open = self.descriptor
+        descriptor = kept_open if kept_open >= 0 else os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.pread(descriptor, length, offset)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return b""
+        finally:
+            if descriptor != kept_open:
+                os.close(descriptor)
 
     def scan(self) -> Scan:
         """Look for the events in it, and cut off what is torn. One that raises `OSError` is closed."""
