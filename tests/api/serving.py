@@ -27,7 +27,7 @@ from sandbox.serving import QuickServer
 from sandbox.stack import ROOT
 from sandbox.stripe_double.server import base_url, bind
 from tests.api.asking import Asker
-from tests.deploy.conftest import free_port
+from tests.ports import free_port
 
 #: Of a request that is on its way when the server shall end.
 PATIENCE_SECONDS = 2

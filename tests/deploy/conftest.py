@@ -1,7 +1,6 @@
 """What Docker would have made of the files, without Docker: the image's packages, the compose file's servers."""
 
 import shutil
-import socket
 import subprocess
 import sys
 import zipfile
@@ -22,6 +21,7 @@ from sandbox.processes import ManagedProcess
 from sandbox.stack import ROOT
 from tests.cli.conftest import forked, forking
 from tests.deploy.files import copied, filled_in, project, services
+from tests.ports import free_port
 
 #: Fixtures of the command line, for the tests of this room too.
 __all__ = ["forked", "forking"]
@@ -157,13 +157,6 @@ def deployed_valkey(tmp_path: Path) -> Iterator[DeployedValkey]:
     process.wait_ready(lambda: _answers(port), 30)
     yield DeployedValkey(process, port)
     process.stop()
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(port: int) -> bool:

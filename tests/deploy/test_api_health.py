@@ -13,7 +13,7 @@ from api import health
 from config.settings import process_environment, settings
 from sandbox.stack import ROOT
 from tests.api.serving import served_api
-from tests.deploy.conftest import free_port
+from tests.ports import free_port
 
 
 class _Unwell(BaseHTTPRequestHandler):

@@ -15,8 +15,9 @@ from sandbox.processes import ManagedProcess, await_condition
 from sandbox.stack import ROOT
 from services.cycle.statement_pages import as_json
 from tests.api.signed import an_event, id_of, post, signature
-from tests.deploy.conftest import GIVEN, DeployedValkey, Image, environment_of, free_port, runtime_distributions
+from tests.deploy.conftest import GIVEN, DeployedValkey, Image, environment_of, runtime_distributions
 from tests.deploy.files import FOR_EVER, copied, filled_in, pinned, project, seconds, services, stages
+from tests.ports import free_port
 from tests.services.statement_samples import a_statement
 
 ROOMS = project()["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]

